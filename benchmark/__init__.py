@@ -1,0 +1,1 @@
+"""Scores for any method's multi-shot stories. Not in this release; see CHANGELOG.md."""

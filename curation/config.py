@@ -1,0 +1,154 @@
+"""datasets.yaml to checked settings: a typo is an error with a suggestion, never ignored."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+import yaml
+
+from curation.stage import Fold, Stage
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or has a wrong value; the message says where and what would be right."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """One entry of datasets.yaml.
+
+    Attributes:
+        films: files, folders, globs or URLs; `demo` is the film that the project renders itself.
+        licence: of the films, written into every table.
+        output: folder of the published set; `out/<name>` if not given.
+        preset: how shots are packed into sequences (see docs/presets.md).
+        stages: settings by stage name.
+    """
+
+    films: str | list[str]
+    licence: str = "not stated"
+    output: str | None = None
+    preset: str = "paper-table"
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def build(cls: type[T], data: Any, where: str) -> T:
+    """Build a dataclass from a mapping, strictly.
+
+    Args:
+        cls: a dataclass.
+        data: field values.
+        where: the place shown in errors, e.g. `datasets.yaml: demo`.
+
+    Raises:
+        SettingsError: unknown key (with the nearest known one) or a value of the wrong type.
+    """
+    if not isinstance(data, Mapping):
+        raise SettingsError(f"{where}: expected settings as `name: value`, got {data!r}")
+    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in data:
+        if key not in known:
+            raise SettingsError(f"{where}: unknown setting {key!r}{suggestion(str(key), known)}")
+    try:
+        return pydantic.TypeAdapter(cls).validate_python(dict(data))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(p) for p in first["loc"])
+        raise SettingsError(f"{where}: {place}: {first['msg']} (got {first['input']!r})") from error
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}") from error
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` or the list of what there is."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+
+
+def load(path: Path) -> dict[str, Dataset]:
+    """The datasets of a datasets.yaml.
+
+    Raises:
+        SettingsError: the file cannot be read, is no YAML or holds an unknown key.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, Mapping) or data.get("version") != 1:
+        raise SettingsError(f"{path}: expected `version: 1` on top")
+    extra = set(data) - {"version", "datasets"}
+    if extra:
+        raise SettingsError(f"{path}: unknown key {sorted(extra)[0]!r}; known: datasets, version")
+    entries = data.get("datasets") or {}
+    if not isinstance(entries, Mapping):
+        raise SettingsError(f"{path}: `datasets` must map names to settings")
+    return {name: build(Dataset, entry, f"{path.name}: {name}") for name, entry in entries.items()}
+
+
+def configure(
+    steps: Iterable[type[Stage] | type[Fold]],
+    settings: Mapping[str, Mapping[str, Any]],
+    where: str,
+) -> list[Stage | Fold]:
+    """The steps with their settings.
+
+    Args:
+        steps: classes, in order.
+        settings: by stage name; field names of the stage.
+        where: the place shown in errors.
+
+    Raises:
+        SettingsError: a stage or a setting that does not exist, or a wrong value.
+    """
+    steps = list(steps)
+    known = [step.name for step in steps if dataclasses.fields(step)]
+    for name in settings:
+        if name not in known:
+            raise SettingsError(f"{where}: unknown stage {name!r}{suggestion(name, known)}")
+    return [build(step, settings.get(step.name, {}), f"{where}: {step.name}") for step in steps]
+
+
+def merge(*layers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Settings by stage; later layers win field by field."""
+    merged: dict[str, dict[str, Any]] = {}
+    for layer in layers:
+        for stage, values in layer.items():
+            if not isinstance(values, Mapping):
+                raise SettingsError(f"{stage}: expected settings as `name: value`, got {values!r}")
+            merged.setdefault(stage, {}).update(values)
+    return merged
+
+
+def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """`stage.field=value` items of a command line as settings; values are YAML.
+
+    Raises:
+        SettingsError: an item has another form.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        stage, dot, setting = name.partition(".")
+        if not (equals and dot and stage and setting):
+            raise SettingsError(f"--set {item}: expected stage.setting=value, e.g. filters.max_shake=0.05")
+        settings.setdefault(stage, {})[setting] = yaml.safe_load(value)
+    return settings
+
+
+def cache_home() -> Path:
+    """Where this user's caches lie (`MEMENTO_CACHE`, else the XDG cache folder)."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "memento"
+    return Path(os.environ.get("MEMENTO_CACHE", default))

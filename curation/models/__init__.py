@@ -1,0 +1,1 @@
+"""One model per file: numpy in, numpy out; no rows, no Ray."""

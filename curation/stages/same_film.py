@@ -1,0 +1,31 @@
+"""The same bytes found twice are worked on once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from curation.stage import KEPT, REJECTED, Fold, Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class SameFilm(Fold):
+    """Reject every file whose bytes another file has; the first path in order is kept."""
+
+    name: ClassVar[str] = "same_film"
+    grain: ClassVar[str] = "film"
+    reads: ClassVar[tuple[str, ...]] = ("path", "film_id")
+
+    def fold(self, rows: list[Row]) -> list[Row]:
+        """Settle the later ones of equal films."""
+        first: dict[str, str] = {}
+        out = []
+        for row in sorted(rows, key=lambda r: r["path"]):
+            film = row["film_id"]
+            if row["status"] == KEPT and film in first:
+                verdict = {"status": REJECTED, "stage": self.name, "reason": "same_film"}
+                row = {**row, **verdict, "detail": f"the same bytes as {first[film]}"}
+            elif row["status"] == KEPT:
+                first[film] = row["path"]
+            out.append(row)
+        return out

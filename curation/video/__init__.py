@@ -1,0 +1,1 @@
+"""Everything that touches FFmpeg: probe, decode at exact times, encode."""

@@ -1,0 +1,141 @@
+"""Decode exact spans of a film: frames are chosen by presentation timestamp, never by index over rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+
+from curation.stage import BadInput, Row
+
+ROTATE = {0: 0, 90: 1, 180: 2, 270: 3}  # degrees counter-clockwise -> quarter turns of np.rot90
+
+
+@contextmanager
+def open_video(path: str) -> Iterator[InputContainer]:
+    """Open a local file, or a URL through fsspec.
+
+    Raises:
+        BadInput: the file cannot be read or is no media file.
+    """
+    file = None
+    try:
+        if "://" in path:
+            import fsspec
+
+            file = fsspec.open(path, "rb").open()
+        container = av.open(file or path, mode="r")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        if file is not None:
+            file.close()
+        raise BadInput("cannot_open", f"{path}: {_first_line(error)}") from error
+    try:
+        yield container
+    finally:
+        container.close()
+        if file is not None:
+            file.close()
+
+
+def decode_span(
+    path: str,
+    stream: Row,
+    start_pts: int,
+    end_pts: int | None,
+    *,
+    threads: int = 1,
+    options: dict[str, str] | None = None,
+) -> Iterator[av.VideoFrame]:
+    """Frames with start_pts <= pts < end_pts in presentation order.
+
+    Args:
+        path: of the film.
+        stream: `curation.rows.STREAM` values.
+        start_pts: in ticks of the stream's time base; the decoder starts at the key frame before it.
+        end_pts: half-open end, or None for the rest of the film.
+        threads: decoder threads.
+        options: decoder options, e.g. {"skip_loop_filter": "all"}.
+
+    Raises:
+        BadInput: the file cannot be opened or a packet cannot be decoded.
+    """
+    with open_video(path) as container:
+        video = container.streams[stream["stream_index"]]
+        context: Any = video.codec_context
+        context.thread_count, context.thread_type = threads, "AUTO"
+        if options:
+            context.options = options
+        if start_pts > stream["first_pts"]:
+            container.seek(start_pts, stream=video, backward=True)
+        try:
+            for frame in container.decode(video):
+                if frame.pts is None or frame.pts < start_pts:
+                    continue
+                if end_pts is not None and frame.pts >= end_pts:
+                    return
+                yield frame
+        except av.error.FFmpegError as error:
+            raise BadInput("cannot_decode", f"{path}: {_first_line(error)}") from error
+
+
+def decode_at(
+    path: str, stream: Row, pts: Sequence[int], *, threads: int = 1
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The frame on screen at each of the ascending times `pts`, with its position in `pts`.
+
+    The frame on screen at t is the last one with pts <= t. One pass from the first time to the last.
+    """
+    if not len(pts):
+        return
+    wanted, i, shown = list(pts), 0, None
+    for frame in decode_span(path, stream, wanted[0], None, threads=threads):
+        while i < len(wanted) and shown is not None and frame.pts > wanted[i]:
+            yield i, shown
+            i += 1
+        if i == len(wanted):
+            return
+        shown = frame
+    while i < len(wanted) and shown is not None:
+        yield i, shown
+        i += 1
+
+
+def to_bgr(frame: av.VideoFrame, stream: Row, size: tuple[int, int] | None = None) -> np.ndarray:
+    """The picture as uint8 [H, W, 3] BGR, rotation applied.
+
+    Args:
+        frame: a decoded frame.
+        stream: `curation.rows.STREAM` values (for the rotation).
+        size: (height, width) after rotation; source size if None. Scaled in YUV before conversion.
+    """
+    turns = ROTATE[stream["rotation"]]
+    if size is not None:
+        height, width = size if turns % 2 == 0 else size[::-1]
+        frame = frame.reformat(width=width, height=height, format="bgr24", interpolation="AREA")
+    picture = frame.to_ndarray(format="bgr24")
+    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+
+def fit_size(stream: Row, max_side: int) -> tuple[int, int]:
+    """(height, width) of the film's picture with square source pixels, longest side <= max_side, even."""
+    scale = min(1.0, max_side / max(stream["height"], stream["width"]))
+    return tuple(max(2, round(side * scale / 2) * 2) for side in (stream["height"], stream["width"]))  # type: ignore[return-value]
+
+
+def seconds(stream: Row, pts: int) -> float:
+    """Seconds since the film's first frame."""
+    ticks = pts - stream["first_pts"]
+    return ticks * stream["time_base_num"] / stream["time_base_den"]
+
+
+def ticks(stream: Row, time_s: float) -> int:
+    """The timestamp, in ticks, of a time in seconds since the film's first frame (rounded)."""
+    return stream["first_pts"] + round(time_s * stream["time_base_den"] / stream["time_base_num"])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""Glue: one file per command. Nothing imports this package but tests."""

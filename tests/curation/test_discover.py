@@ -1,0 +1,44 @@
+import pytest
+
+from curation.discover import NothingFound, discover
+
+
+def paths(*sources):
+    return [row["path"] for row in discover([str(s) for s in sources], "free")]
+
+
+def test_files_folders_and_patterns_give_each_file_once(tmp_path):
+    for name in ("b.mp4", "a [1] 'x'.mkv", "sub/c.txt", ".hidden.mp4", "sub/.git/d.mp4", "new\nline.mp4"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    names = ["a [1] 'x'.mkv", "b.mp4", "new\nline.mp4", "sub/c.txt"]
+    everything = [str(tmp_path / name) for name in names]
+    assert paths(tmp_path) == everything
+    assert paths(tmp_path, tmp_path / "b.mp4") == everything
+    assert paths(tmp_path / "*.mp4") == [str(tmp_path / "b.mp4"), str(tmp_path / "new\nline.mp4")]
+    assert paths(tmp_path / "a [1] 'x'.mkv") == everything[:1]
+
+
+def test_link_loops_end_and_broken_links_are_still_listed(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "film.mp4").touch()
+    (tmp_path / "in" / "up").symlink_to(tmp_path)
+    (tmp_path / "self.mp4").symlink_to(tmp_path / "self.mp4")
+    assert paths(tmp_path) == [str(tmp_path / "in" / "film.mp4"), str(tmp_path / "self.mp4")]
+    assert paths(tmp_path / "self.mp4") == [str(tmp_path / "self.mp4")]
+
+
+def test_a_source_without_files_is_named(tmp_path):
+    with pytest.raises(NothingFound, match="nothing-here"):
+        paths(tmp_path / "nothing-here")
+
+
+def test_urls_go_through_fsspec():
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/films/a.mp4", b"x")
+    memory.pipe("/films/b.mp4", b"x")
+    assert paths("memory://films") == ["memory:///films/a.mp4", "memory:///films/b.mp4"]
+    assert paths("memory://films/a*") == ["memory:///films/a.mp4"]
