@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ def cluster(shared_folder: Path) -> Iterator[str]:
     joined = ray.is_initialized()
     address = os.environ.get("RAY_ADDRESS")
     if not joined:
+        if address:
+            _knock(address)
         try:
             ray.init(
                 address=address or "local",
@@ -45,10 +48,7 @@ def cluster(shared_folder: Path) -> Iterator[str]:
                 runtime_env=None,
             )
         except (ConnectionError, ValueError) as error:
-            raise StopRun(
-                f"RAY_ADDRESS={address}: no Ray cluster answers there ({str(error).splitlines()[0]}); "
-                "start one with `ray start --head` or unset RAY_ADDRESS"
-            ) from error
+            raise StopRun(_nobody(address, error)) from error
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -59,6 +59,24 @@ def cluster(shared_folder: Path) -> Iterator[str]:
     finally:
         if not joined:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Try the port first: Ray itself waits minutes for a cluster that is not there."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # `auto`: Ray looks for a cluster on this machine, quickly
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise StopRun(_nobody(address, error)) from error
+
+
+def _nobody(address: str | None, error: BaseException) -> str:
+    return (
+        f"RAY_ADDRESS={address}: no Ray cluster answers there ({str(error).splitlines()[0]}); "
+        "start one with `ray start --head` or unset RAY_ADDRESS"
+    )
 
 
 def check_nodes(shared_folder: Path) -> int:

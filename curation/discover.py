@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from curation.optional import require
+from curation.optional import install_command, require
 from curation.stage import Row
 
 
@@ -65,8 +65,6 @@ def _remote(source: str) -> Iterator[str]:
     try:
         system, path = fsspec.core.url_to_fs(source)
     except ImportError as error:
-        raise NothingFound(
-            f"{source}: {error}; install it with: uv pip install 'memento-video[{protocol}]'"
-        ) from error
+        raise NothingFound(f"{source}: {error}; install it with: {install_command(protocol)}") from error
     matches = system.find(path) if system.isdir(path) else system.glob(path)
     yield from (system.unstrip_protocol(match) for match in matches)

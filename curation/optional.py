@@ -21,6 +21,11 @@ def require(module: str, *, extra: str) -> ModuleType:
         ) from error
 
 
+def install_command(extra: str) -> str:
+    """What to type in the project's folder to get the packages of an extra."""
+    return f"uv pip install -e '.[{extra}]'"
+
+
 def available(module: str) -> bool:
     """Whether `module` is installed, without importing it."""
     return find_spec(module) is not None

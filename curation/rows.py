@@ -77,33 +77,35 @@ SHOT = pa.struct(
 SHOT_SCORES = pa.struct(
     [
         ("luma_mean", F64),  # 0..255, mean over frames
-        (
-            "luma_p90",
-            F64,
-        ),  # 0..255, 90th percentile over pixels, mean over frames; tells dark from black
+        ("luma_p90", F64),  # 0..255, 90th percentile over pixels, mean over frames
         ("contrast", F64),  # 0..255, standard deviation over pixels, mean over frames
         ("dark_share", F64),  # share of frames whose mean luma is under 24
         ("bright_share", F64),  # share of frames whose mean luma is over 235
-        (
-            "sharpness",
-            F64,
-        ),  # variance of the Laplacian of luma at source size, median over key statistics
-        ("motion", F64),  # mean absolute luma change per second after global alignment, 0..255
-        ("shake", F64),  # jitter of the global translation, share of picture width
-        ("freeze_share", F64),  # share of the shot inside runs of >= 0.5 s without any change
+        # variance of the Laplacian of luma at source size, median over key statistics
+        ("sharpness", F64),
+        # mean absolute luma change per second of the thumbnails that global translation does not
+        # explain, above one grey level of noise, 0..255; 0 for a still with grain
+        ("motion", F64),
+        ("shake", F64),  # distance of the picture from its smooth path, share of width, median
+        # share of the shot inside runs of >= 0.5 s of identical frames, up to coding noise; a tripod
+        # shot of a still scene with grain is static, not frozen
+        ("freeze_share", F64),
         ("flicker", F64),  # mean absolute second difference of frame luma, 0..255
+        # black bars, source pixels: of the shot's own pictures, if other shots of the film have them too
         ("bar_top", I32),
         ("bar_bottom", I32),
         ("bar_left", I32),
-        ("bar_right", I32),  # black bars, source pixels
+        ("bar_right", I32),
         ("corrupt_share", F64),  # share of frames decoded with errors
         ("aesthetic", F64),  # null unless the optional tier ran
-        (
-            "phash",
-            pa.list_(STR),
-        ),  # 16 hex digits each: perceptual hashes of frames at 10, 50 and 90 % of the shot
+        # perceptual hashes inside the bars, 32 hex digits each, null for a flat picture: of the frames
+        # 0.25, 0.75, 1.25... s after the shot's start, and so long before its end; at most 16 each
+        ("phash", pa.list_(STR)),
+        ("phash_end", pa.list_(STR)),
     ]
 )
+"""Whatever could not be computed is null. See `curation.shot_scores`."""
+
 SHOT_VERDICT = pa.struct([("usable", BOOL), ("reason", STR), ("detail", STR)])
 
 WINDOW_CLIP = pa.struct([("shot_index", I32), ("is_context", BOOL)])

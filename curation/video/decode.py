@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ def open_video(path: str) -> Iterator[InputContainer]:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if file is not None:
             file.close()
-        raise BadInput("cannot_open", f"{path}: {_first_line(error)}") from error
+        raise BadInput("cannot_open", f"{path}: {first_line(error)}") from error
     try:
         yield container
     finally:
@@ -49,6 +49,7 @@ def decode_span(
     *,
     threads: int = 1,
     options: dict[str, str] | None = None,
+    on_error: Callable[[Exception], None] | None = None,
 ) -> Iterator[av.VideoFrame]:
     """Frames with start_pts <= pts < end_pts in presentation order.
 
@@ -59,9 +60,11 @@ def decode_span(
         end_pts: half-open end, or None for the rest of the film.
         threads: decoder threads.
         options: decoder options, e.g. {"skip_loop_filter": "all"}.
+        on_error: called with the error of a packet that cannot be decoded, after which decoding goes
+            on; without it such a packet ends the decoding.
 
     Raises:
-        BadInput: the file cannot be opened or a packet cannot be decoded.
+        BadInput: the file cannot be opened, or a packet cannot be decoded and there is no `on_error`.
     """
     with open_video(path) as container:
         video = container.streams[stream["stream_index"]]
@@ -69,17 +72,64 @@ def decode_span(
         context.thread_count, context.thread_type = threads, "AUTO"
         if options:
             context.options = options
-        if start_pts > stream["first_pts"]:
-            container.seek(start_pts, stream=video, backward=True)
         try:
-            for frame in container.decode(video):
+            for frame in _from(container, video, start_pts, stream, on_error):
                 if frame.pts is None or frame.pts < start_pts:
                     continue
                 if end_pts is not None and frame.pts >= end_pts:
                     return
                 yield frame
         except av.error.FFmpegError as error:
-            raise BadInput("cannot_decode", f"{path}: {_first_line(error)}") from error
+            raise BadInput("cannot_decode", f"{path}: {first_line(error)}") from error
+
+
+def _from(
+    container: InputContainer,
+    video: Any,
+    start_pts: int,
+    stream: Row,
+    on_error: Callable[[Exception], None] | None,
+) -> Iterator[av.VideoFrame]:
+    """Frames from the one on screen at `start_pts` or an earlier one.
+
+    Seeking goes by decoding times and may land late, and after a seek some streams show nothing until
+    they have recovered (intra refresh), so the first frame is checked and the seek repeated further back.
+    """
+    back = 0
+    second = stream["time_base_den"] // stream["time_base_num"]
+    while True:
+        target = max(start_pts - back, stream["first_pts"])
+        from_start = target <= stream["first_pts"]
+        if not from_start or back:
+            container.seek(target, stream=video, backward=True)
+        frames = _decoded(container, video, on_error)
+        first = next(frames, None)
+        late = first is None or first.pts is None or first.pts > start_pts
+        if late and not from_start:
+            back = max(2 * back, second)
+            continue
+        if first is not None:
+            yield first
+        yield from frames
+        return
+
+
+def _decoded(
+    container: InputContainer, video: Any, on_error: Callable[[Exception], None] | None
+) -> Iterator[av.VideoFrame]:
+    if on_error is None:
+        yield from container.decode(video)
+        return
+    try:
+        for packet in container.demux(video):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError as error:
+                on_error(error)
+                continue
+            yield from frames
+    except av.error.FFmpegError as error:  # the container itself is torn here
+        on_error(error)
 
 
 def decode_at(
@@ -93,6 +143,7 @@ def decode_at(
         return
     wanted, i, shown = list(pts), 0, None
     for frame in decode_span(path, stream, wanted[0], None, threads=threads):
+        assert frame.pts is not None
         while i < len(wanted) and shown is not None and frame.pts > wanted[i]:
             yield i, shown
             i += 1
@@ -123,7 +174,8 @@ def to_bgr(frame: av.VideoFrame, stream: Row, size: tuple[int, int] | None = Non
 def fit_size(stream: Row, max_side: int) -> tuple[int, int]:
     """(height, width) of the film's picture with square source pixels, longest side <= max_side, even."""
     scale = min(1.0, max_side / max(stream["height"], stream["width"]))
-    return tuple(max(2, round(side * scale / 2) * 2) for side in (stream["height"], stream["width"]))  # type: ignore[return-value]
+    height, width = stream["height"] * scale, stream["width"] * scale
+    return max(2, round(height / 2) * 2), max(2, round(width / 2) * 2)
 
 
 def seconds(stream: Row, pts: int) -> float:
@@ -137,5 +189,6 @@ def ticks(stream: Row, time_s: float) -> int:
     return stream["first_pts"] + round(time_s * stream["time_base_den"] / stream["time_base_num"])
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type when it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

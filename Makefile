@@ -1,0 +1,52 @@
+# `make` lists what there is. Every target sets up what it needs in $(VENV) first.
+VENV ?= .venv
+PYTHON ?= python3
+EXTRAS ?= dev
+FILMS ?= demo
+
+comma := ,
+BIN := $(VENV)/bin
+MEMENTO := $(BIN)/memento
+STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup curate query doctor check test test-slow bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(STAMP)  ## install into $(VENV)
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.12")'
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[$(EXTRAS)]'
+	@touch $@
+
+curate: setup  ## films to dataset: make curate FILMS=/path/to/films [PRESET=...] [OUTPUT=...] [ARGS=...]
+	@$(MEMENTO) curate '$(FILMS)' $(if $(PRESET),--preset $(PRESET)) $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
+
+query: setup  ## canned questions about the demo dataset; ask your own with memento query
+	@$(MEMENTO) query
+
+doctor: setup  ## which tier each part has here and how to raise it
+	@$(MEMENTO) doctor
+
+check: setup  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup  ## the test suite (minutes)
+	$(BIN)/python -m pytest
+
+test-slow: setup  ## the long tests as well
+	$(BIN)/python -m pytest -m 'not gpu'
+
+bench: setup  ## speed against peers and limits, measured here
+	$(BIN)/python -m perf
+
+clean:  ## remove the environment; datasets are left alone
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,157 @@
+"""Hard cuts: PySceneDetect's own decision logic, fed with values that the scan already measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from curation.signals import Signals
+
+THUMB_FLOOR = 4.0  # squared luma levels: coding noise in black must not look like structure
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutSettings:
+    """How hard cuts are decided; `curation.stages.shots.Shots` says what each setting means."""
+
+    detector: str = "adaptive"
+    adaptive_threshold: float = 3.0
+    min_content: float = 15.0
+    content_threshold: float = 27.0
+    structure_ratio: float = 5.0
+    min_structure: float = 0.2
+    veto_structure: float = 0.08
+    flash_frames: int = 4
+
+    def __post_init__(self) -> None:
+        if self.detector not in ("adaptive", "content"):
+            raise ValueError(f"detector is {self.detector!r}; use 'adaptive' or 'content'")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The first frame of a new shot, and how sure that is (0..1; 0.5 at the threshold)."""
+
+    frame: int
+    confidence: float
+
+
+def content_scores(signals: Signals) -> np.ndarray:
+    """PySceneDetect's frame score with its default weights, float64 [N]; 0 in the first frame."""
+    pixels = 36 * 64
+    parts = np.rint(np.nan_to_num(signals.content.astype(np.float64)) * pixels) / pixels
+    return parts.sum(axis=1) / 3.0
+
+
+def structure_scores(thumbs: np.ndarray) -> np.ndarray:
+    """Change of luma structure against the frame before, float64 [N], 0 (same) to about 1 (unlike).
+
+    Squared difference of the mean-free thumbs over their energy: independent of contrast, so a cut
+    between two dark or two grey pictures counts as much as any other.
+    """
+    if len(thumbs) < 2:
+        return np.zeros(len(thumbs))
+    return np.concatenate([[0.0], unlike(thumbs[:-1], thumbs[1:])])
+
+
+def unlike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Structural difference of pictures, pairwise: uint8 [N, H, W] twice to float64 [N]."""
+    out = np.empty(len(a))
+    for start in range(0, len(a), 4096):  # bounded memory for long films
+        p = a[start : start + 4096].reshape(-1, a.shape[1] * a.shape[2]).astype(np.float32)
+        q = b[start : start + 4096].reshape(p.shape).astype(np.float32)
+        p, q = p - p.mean(axis=1, keepdims=True), q - q.mean(axis=1, keepdims=True)
+        energy = (p**2).mean(axis=1) + (q**2).mean(axis=1) + THUMB_FLOOR
+        out[start : start + 4096] = ((p - q) ** 2).mean(axis=1) / energy
+    return out
+
+
+def replay(scores: Sequence[float] | np.ndarray, settings: CutSettings) -> list[int]:
+    """Frames at which PySceneDetect's detector cuts when its frame scores are `scores`.
+
+    The detector is PySceneDetect's class; only the computation of the score is replaced, so its
+    decisions are its own.
+    """
+    from scenedetect import FrameTimecode
+    from scenedetect.detectors import AdaptiveDetector, ContentDetector
+
+    values = iter([float(s) for s in scores])
+
+    class Replayed(AdaptiveDetector):
+        def _calculate_frame_score(self, timecode: FrameTimecode, frame_img: np.ndarray) -> float:
+            return next(values)
+
+    class ReplayedContent(ContentDetector):
+        def _calculate_frame_score(self, timecode: FrameTimecode, frame_img: np.ndarray) -> float:
+            return next(values)
+
+    # Flashes are judged below; a minimum length here would swallow the second of two fast cuts.
+    detector: ContentDetector
+    if settings.detector == "adaptive":
+        detector = Replayed(
+            adaptive_threshold=settings.adaptive_threshold,
+            min_content_val=settings.min_content,
+            min_scene_len=1,
+        )
+    else:
+        detector = ReplayedContent(threshold=settings.content_threshold, min_scene_len=1)
+    nothing, found = np.zeros((0, 0, 3), np.uint8), []
+    for frame in range(len(scores)):
+        found += detector.process_frame(FrameTimecode(frame, 25.0), nothing)
+    found += detector.post_process(FrameTimecode(max(len(scores) - 1, 0), 25.0))
+    return sorted({cut.frame_num for cut in found})
+
+
+def hard_cuts(signals: Signals, settings: CutSettings) -> list[Cut]:
+    """Hard cuts of a film in ascending order.
+
+    Two looks with the same detector, at content (hue, saturation, value) and at structure; then vetoes:
+    chroma noise in black, and flashes.
+    """
+    content, structure = content_scores(signals), structure_scores(signals.thumbs_u8)
+    by_content = [f for f in replay(content, settings) if structure[f] >= settings.veto_structure]
+    second = CutSettings(
+        adaptive_threshold=settings.structure_ratio, min_content=100 * settings.min_structure
+    )
+    by_structure = replay(100 * structure, second)
+    frames = sorted({*by_content, *by_structure} - {0})
+    frames = _without_flashes(frames, signals.thumbs_u8, settings.flash_frames)
+    margin = np.maximum(
+        _ratio(content, frames) / settings.adaptive_threshold,
+        _ratio(structure, frames) / settings.structure_ratio,
+    )
+    return [Cut(f, round(float(m / (1 + m)), 3)) for f, m in zip(frames, margin, strict=True)]
+
+
+def _ratio(scores: np.ndarray, frames: list[int]) -> np.ndarray:
+    """Score over the mean of the two neighbours on either side, at most 255."""
+    out = np.empty(len(frames))
+    for i, frame in enumerate(frames):
+        around = np.concatenate([scores[max(0, frame - 2) : frame], scores[frame + 1 : frame + 3]])
+        out[i] = min(255.0, scores[frame] / max(float(around.mean()), 1e-5))
+    return out
+
+
+def _without_flashes(frames: list[int], thumbs: np.ndarray, longest: int) -> list[int]:
+    """Drop pairs of cuts around a few frames after which the picture is what it was before."""
+    kept: list[int] = []
+    i = 0
+    while i < len(frames):
+        start = frames[i]
+        back = next(
+            (
+                j
+                for j in range(i + 1, len(frames))
+                if frames[j] - start <= longest
+                and unlike(thumbs[start - 1 : start], thumbs[frames[j] : frames[j] + 1])[0] < 0.15
+            ),
+            None,
+        )
+        if back is None:
+            kept.append(start)
+            i += 1
+        else:
+            i = back + 1
+    return kept

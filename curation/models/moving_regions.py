@@ -1,0 +1,262 @@
+"""Salient moving regions: boxes around whatever moves against the background, whatever it is.
+
+Per picture of a shot, at a small size: dense optical flow to the picture before; the camera's part of it
+(an affine motion fitted robustly) is taken off; what is left is evidence of a moving thing. Evidence is
+carried along from picture to picture, so that a thing that pauses stays found, and colours that moved are
+told from colours that did not, so that the whole thing is found and not only its waving arm. Regions near
+the middle count for more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from curation.models.subject_detector import (
+    REGION,
+    Detections,
+    SubjectDetector,
+    detections,
+    iou,
+    opencv_version,
+    overlap,
+)
+from curation.stage import Row
+
+SIDE = 192  # longest side of the working picture
+BINS = 16  # per Lab channel of the colour model
+FADE = 0.9  # share of the evidence that is carried to the next picture
+MIN_MOTION = 0.4  # working pixels per picture: what flow makes of noise
+MIN_CHANGE = 6.0  # grey levels after the camera's motion is taken off
+BLACK = 24  # luma of black bars at most
+MIN_SHARE, MAX_SHARE = 0.004, 0.92  # of the picture's area
+MAX_REGIONS = 4
+"""Numbers above were set on animation and live action at 4 to 8 pictures a second."""
+
+
+def lit(grey_u8: np.ndarray) -> np.ndarray:
+    """Bool [H, W]: outside of black bars, that is inside the rows and columns that hold any light."""
+    rows, columns = (grey_u8.max(1) > BLACK), (grey_u8.max(0) > BLACK)
+    inside = np.zeros(grey_u8.shape, bool)
+    if rows.any() and columns.any():
+        y, x = np.flatnonzero(rows), np.flatnonzero(columns)
+        inside[y[0] : y[-1] + 1, x[0] : x[-1] + 1] = True
+    return inside
+
+
+def affine_motion(flow: np.ndarray, inside: np.ndarray, rounds: int = 5) -> np.ndarray:
+    """The camera's part of a dense flow: an affine motion fitted by reweighted least squares.
+
+    Args:
+        flow: float32 [H, W, 2], pixels.
+        inside: bool [H, W], pixels that count.
+        rounds: of reweighting; outliers (things with a motion of their own) lose weight in each.
+
+    Returns:
+        float32 [H, W, 2], the affine motion at each pixel.
+    """
+    height, width = flow.shape[:2]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    x, y = (x - width / 2) / width, (y - height / 2) / width
+    basis = np.stack([np.ones_like(x), x, y], -1)
+    sample = (slice(2, None, 4), slice(2, None, 4))
+    design = basis[sample].reshape(-1, 3).astype(np.float64)
+    target = flow[sample].reshape(-1, 2).astype(np.float64)
+    # The rim of a picture is background more often than its middle.
+    start = 0.3 + 2 * np.maximum(np.abs(design[:, 1]), np.abs(design[:, 2]) * width / height)
+    start = start * inside[sample].ravel()
+    weight = start
+    solution = np.zeros((3, 2))
+    for _ in range(rounds):
+        scaled = design * weight[:, None]
+        solution = np.linalg.solve(scaled.T @ design + 1e-6 * np.eye(3), scaled.T @ target)
+        error = np.linalg.norm(design @ solution - target, axis=1)
+        counted = error[start > 0]
+        spread = max(0.25, 1.5 * float(np.median(counted)) if len(counted) else 0.0)
+        weight = start / (1 + (error / spread) ** 2)
+    return (basis @ solution).astype(np.float32)
+
+
+def centre_prior(height: int, width: int) -> np.ndarray:
+    """float32 [H, W]: 1 in the middle, 0.5 in the corners."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    distance = ((x / width - 0.5) ** 2 + (y / height - 0.5) ** 2) * 2
+    return (1 - 0.5 * distance).astype(np.float32)
+
+
+@dataclass
+class _Memory:
+    grey: np.ndarray
+    evidence: np.ndarray
+    moving: np.ndarray
+    still: np.ndarray
+
+
+class MovingRegions:
+    """Boxes of class `region`; pictures of a shot come in order of time, after `start_shot`."""
+
+    def __init__(self) -> None:
+        import cv2
+
+        opencv: Any = cv2  # its type stubs lack some names
+        self._flow = opencv.DISOpticalFlow_create(opencv.DISOPTICAL_FLOW_PRESET_FAST)
+        self._memory: _Memory | None = None
+
+    def start_shot(self) -> None:
+        """Forget the pictures so far."""
+        self._memory = None
+
+    def detect(self, picture_bgr_u8: np.ndarray) -> Detections:
+        """Regions in a picture uint8 [H, W, 3], best score first; none in the first picture of a shot."""
+        saliency = self.saliency(picture_bgr_u8)
+        if saliency is None:
+            return Detections()
+        return boxes_of(saliency, picture_bgr_u8.shape[0], picture_bgr_u8.shape[1])
+
+    def describe(self) -> list[Row]:
+        """`curation.rows.MODEL` values."""
+        return [
+            {
+                "part": "regions",
+                "tier": "embedded",
+                "backend": "opencv",
+                "model_id": "salient motion against the camera's",
+                "revision": opencv_version(),
+                "sha256": None,
+            }
+        ]
+
+    def saliency(self, picture_bgr_u8: np.ndarray) -> np.ndarray | None:
+        """Belief 0..1 that a pixel belongs to a moving thing, float32 at the working size; None at first."""
+        import cv2
+
+        height, width = picture_bgr_u8.shape[:2]
+        scale = SIDE / max(height, width)
+        size = (max(16, round(width * scale)), max(16, round(height * scale)))
+        small = cv2.resize(picture_bgr_u8, size, interpolation=cv2.INTER_AREA)
+        lab = cv2.cvtColor(small, cv2.COLOR_BGR2LAB)
+        grey, code = lab[..., 0].copy(), colour_code(lab)
+        memory = self._memory
+        if memory is None or memory.grey.shape != grey.shape:
+            nothing = np.zeros(BINS**3, np.float32)
+            self._memory = _Memory(grey, np.zeros(grey.shape, np.float32), nothing, nothing.copy())
+            return None
+        back = self._flow.calc(grey, memory.grey, None)  # where each pixel came from
+        inside = lit(grey)
+        camera = affine_motion(back, inside)
+        own = np.linalg.norm(back - camera, axis=-1)
+        seen = cv2.blur(cv2.absdiff(grey, warp(memory.grey, camera)), (5, 5)).astype(np.float32)
+        fresh = np.clip(own / motion_scale(own[inside]), 0, 1) * np.clip(seen / MIN_CHANGE, 0, 1)
+        carried = warp(memory.evidence, back)
+        memory.evidence = (np.maximum(fresh, FADE * carried) * inside).astype(np.float32)
+        memory.moving = FADE * memory.moving + histogram(code, memory.evidence)
+        memory.still = FADE * memory.still + histogram(code, (1 - memory.evidence) * inside)
+        memory.grey = grey
+        colour = posterior(memory.moving, memory.still)[code]
+        evidence = np.maximum(cv2.blur(memory.evidence, (7, 7)), 0)
+        mixed = np.sqrt(evidence * np.maximum(cv2.blur(colour, (3, 3)), 0))
+        return (mixed * centre_prior(*grey.shape) * inside).astype(np.float32)
+
+
+def motion_scale(own: np.ndarray) -> float:
+    """Own motion, in pixels, that counts as certain: well above noise and what most of the picture does."""
+    if not own.size:
+        return 2 * MIN_MOTION
+    return max(2 * MIN_MOTION, 3 * float(np.median(own)), 0.35 * float(np.percentile(own, 99)))
+
+
+def colour_code(lab_u8: np.ndarray) -> np.ndarray:
+    """Index of each pixel's colour among BINS^3, from Lab uint8 [H, W, 3]: int32 [H, W]."""
+    cell = lab_u8.astype(np.int32) * BINS // 256
+    return (cell[..., 0] * BINS + cell[..., 1]) * BINS + cell[..., 2]
+
+
+def histogram(code: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted share of the picture per colour: float32 [BINS^3]."""
+    counts = np.bincount(code.ravel(), weight.ravel(), BINS**3)
+    return (counts / code.size).astype(np.float32)
+
+
+def posterior(moving: np.ndarray, still: np.ndarray) -> np.ndarray:
+    """Belief that a colour belongs to what moves, 0.5 for unseen ones: float32 [BINS^3]."""
+    floor = 1e-4
+    a = moving / max(float(moving.sum()), 1e-6) + floor
+    b = still / max(float(still.sum()), 1e-6) + floor
+    return (a / (a + b)).astype(np.float32)
+
+
+def warp(values: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """`values` [H, W] moved along the flow `back` [H, W, 2] (from each pixel to where it came from)."""
+    import cv2
+
+    height, width = values.shape
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return cv2.remap(
+        values, x + back[..., 0], y + back[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def boxes_of(saliency: np.ndarray, height: int, width: int) -> Detections:
+    """Boxes around the connected parts of a belief map, in pixels of a picture of `height` x `width`."""
+    import cv2
+
+    mask: Any = (saliency > max(0.3, 0.5 * float(saliency.max()))).astype(np.uint8)
+    kernel = np.ones((5, 5), np.uint8)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, kernel)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    found: list[tuple[list[float], float]] = []
+    for i in range(1, count):
+        x, y, w, h, area = (int(v) for v in stats[i])
+        share = area / mask.size
+        if not MIN_SHARE <= share <= MAX_SHARE:
+            continue
+        belief = float(saliency[labels == i].mean())
+        scale_x, scale_y = width / mask.shape[1], height / mask.shape[0]
+        box = [x * scale_x, y * scale_y, w * scale_x, h * scale_y]
+        found.append((box, belief * min(1.0, 0.6 + 4 * share)))
+    found.sort(key=lambda item: -item[1])
+    found = found[:MAX_REGIONS]
+    return detections([b for b, _ in found], [s for _, s in found], [REGION] * len(found))
+
+
+class WithRegions:
+    """Another detector, with the moving regions that it has no box for."""
+
+    def __init__(self, detector: SubjectDetector) -> None:
+        self._detector, self._regions = detector, MovingRegions()
+
+    def start_shot(self) -> None:
+        """Forget earlier pictures: the next one is the first of a shot."""
+        self._detector.start_shot()
+        self._regions.start_shot()
+
+    def detect(self, picture_bgr_u8: np.ndarray) -> Detections:
+        """The detector's boxes and uncovered regions of a picture uint8 [H, W, 3], best score first."""
+        found = self._detector.detect(picture_bgr_u8)
+        regions = self._regions.detect(picture_bgr_u8)
+        return join(found, regions.take(np.flatnonzero(~covered(found, regions))))
+
+    def describe(self) -> list[Row]:
+        """`curation.rows.MODEL` values of both."""
+        return [*self._detector.describe(), *self._regions.describe()]
+
+
+def covered(found: Detections, regions: Detections) -> np.ndarray:
+    """Bool [R]: regions that are (part of) what the other boxes show."""
+    if not len(found) or not len(regions):
+        return np.zeros(len(regions), bool)
+    area = np.maximum(regions.boxes[:, 2:].prod(1), 1)
+    inside = overlap(found.boxes, regions.boxes) / area
+    return (inside > 0.6).any(0) | (iou(found.boxes, regions.boxes) > 0.3).any(0)
+
+
+def join(a: Detections, b: Detections) -> Detections:
+    """All boxes of both, best score first."""
+    return detections(
+        [*a.boxes.tolist(), *b.boxes.tolist()],
+        [*a.scores.tolist(), *b.scores.tolist()],
+        [*a.class_names, *b.class_names],
+    )

@@ -1,0 +1,143 @@
+"""Films found become films known: the hash of their bytes, then what their packets tell."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+from curation import ids, rows
+from curation.stage import BadInput, Folder, Row, Stage, Worker
+from curation.store import canonical, write_atomic
+from curation.video.decode import first_line
+from curation.video.probe import probe
+
+CHUNK = 1 << 20
+SETTLED_S = 3.0  # a file younger than this may change again without a new time stamp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identify(Stage):
+    """SHA-256 over all bytes of the file; the film's id derives from it.
+
+    A file whose size, time stamp and inode are unchanged is not read again: its hash is remembered in
+    the store, which is why this stage needs no kept result of its own.
+    """
+
+    name: ClassVar[str] = "identify"
+    reads: ClassVar[tuple[str, ...]] = ("path",)
+    writes: ClassVar = rows.IDENTITY
+    cached: ClassVar[bool] = False
+
+    def worker(self) -> Worker:
+        """Hashes one file."""
+        return _identify
+
+
+def _identify(row: Row, folder: Folder) -> Row:
+    path = row["path"]
+    try:
+        stamp, size = _stamp(path)
+        sha256 = _remembered(path, stamp, folder)
+        if sha256 is None:
+            sha256 = _hash(path)
+            folder.count("hashed_bytes", size)
+            _remember(path, stamp, sha256, folder)
+    except FileNotFoundError as error:
+        raise BadInput("not_found", f"{path}: no such file") from error
+    except OSError as error:
+        raise BadInput(
+            "unreadable", f"{path}: {first_line(error)}; check permissions and the disk"
+        ) from error
+    if size == 0:
+        raise BadInput("empty_file", f"{path}: the file has no bytes; copy it again")
+    return {"film_id": ids.film_id(sha256), "sha256": sha256, "size_bytes": size}
+
+
+def _stamp(path: str) -> tuple[dict[str, Any] | None, int]:
+    """What changes whenever the content does (None if nothing can be trusted to), and the size."""
+    if "://" in path:
+        import fsspec
+
+        fs, name = fsspec.core.url_to_fs(path)
+        info = fs.info(name)
+        tag = info.get("ETag") or info.get("etag") or info.get("md5Hash")
+        return ({"tag": str(tag), "size": info["size"]} if tag else None), int(info["size"])
+    if os.path.isdir(path):
+        raise BadInput("not_a_video", f"{path}: a folder, not a film")
+    stat = os.stat(path)
+    stamp = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
+    settled = time.time() - stat.st_mtime > SETTLED_S
+    return (stamp if settled else None), stat.st_size
+
+
+def _hash(path: str) -> str:
+    if "://" in path:
+        import fsspec
+
+        with fsspec.open(path, "rb") as file:
+            return _hash_file(file)
+    with open(path, "rb") as file:
+        return _hash_file(file)
+
+
+def _hash_file(file: BinaryIO) -> str:
+    sha256 = hashlib.sha256()
+    while chunk := file.read(CHUNK):
+        sha256.update(chunk)
+    return sha256.hexdigest()
+
+
+def _memo(path: str, folder: Folder) -> Path:
+    name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
+    return folder.open("identify") / name[:2] / f"{name}.json"
+
+
+def _remembered(path: str, stamp: dict[str, Any] | None, folder: Folder) -> str | None:
+    if stamp is None:
+        return None
+    try:
+        memo = json.loads(_memo(path, folder).read_text())
+        return str(memo["sha256"]) if memo["stamp"] == stamp else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _remember(path: str, stamp: dict[str, Any] | None, sha256: str, folder: Folder) -> None:
+    if stamp is not None:
+        write_atomic(_memo(path, folder), canonical({"stamp": stamp, "sha256": sha256}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingest(Stage):
+    """What the film is: its video stream, its clock, and the segments of the scan.
+
+    Attributes:
+        segment_s: length of the key-frame-aligned segments that are scanned in parallel, seconds.
+    """
+
+    name: ClassVar[str] = "ingest"
+    reads: ClassVar[tuple[str, ...]] = ("film_id",)
+    locates: ClassVar[tuple[str, ...]] = ("path",)
+    writes: ClassVar = rows.INGEST
+    segment_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.segment_s <= 0:
+            raise ValueError(f"ingest.segment_s is {self.segment_s}; set it to seconds above 0")
+
+    def worker(self) -> Worker:
+        """Probes one film."""
+        return self._ingest
+
+    def _ingest(self, row: Row, folder: Folder) -> Row:
+        path = row["path"]
+        try:
+            stream, segments, notes = probe(path, segment_s=self.segment_s)
+        except BadInput as bad:  # the verdict is kept by content and may serve a copy elsewhere
+            raise BadInput(bad.reason, bad.detail.removeprefix(f"{path}: ")) from bad
+        return {"stream": stream, "segments": segments, "notes": notes}

@@ -1,0 +1,214 @@
+"""Proof: small pictures of what was made, for the review page; publishing itself never decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.pictures import beside, cut_out, draw_boxes, draw_crop, jpeg, map_box, resize
+from curation.rows import STR
+from curation.stage import Folder, Row, Stage, Worker
+from curation.timing import frame_index_16fps
+from curation.video.decode import decode_span, open_video, seconds, ticks, to_bgr
+
+PICTURE = pa.struct([("kind", STR), ("about", STR), ("image", STR)])
+PROOF = pa.schema([("proof", pa.list_(PICTURE))])
+"""`kind`: strip (about a clip index: its first, middle and last frame), boxes (about a clip index: its
+subjects), crop (about the sequence: a source frame before and after), cast (about a subject id: it in each of
+its clips)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof(Stage):
+    """Contact strips of clips, subjects with their boxes, and the crop drawn on a frame of the film.
+
+    Attributes:
+        strip_width: of one frame of a strip, pixels.
+        boxes_width: of a frame with boxes, pixels.
+        film_width: of the before and of the after picture, pixels.
+        cast_height: of a subject's cut-outs, pixels.
+        quality: of the JPEG files, 0 to 100.
+    """
+
+    name: ClassVar[str] = "proof"
+    version: ClassVar[int] = 1
+    reads: ClassVar[tuple[str, ...]] = (
+        "sequence_id",
+        "stream",
+        "clips",
+        "crop_x",
+        "crop_y",
+        "crop_width",
+        "crop_height",
+        "overlays",
+        "subjects",
+        "boxes",
+        "clip_files",
+    )
+    locates: ClassVar[tuple[str, ...]] = ("path",)
+    writes: ClassVar[pa.Schema] = PROOF
+
+    strip_width: int = 208
+    boxes_width: int = 416
+    film_width: int = 640
+    cast_height: int = 128
+    quality: int = 85
+
+    def worker(self) -> Worker:
+        """Decodes every exported clip once, and the film from one key frame to one frame."""
+        return self._work
+
+    def _work(self, row: Row, folder: Folder) -> Row:
+        boxes = _boxes(row, folder)
+        cast: dict[str, list[np.ndarray]] = {s["subject_id"]: [] for s in row["subjects"]}
+        pictures: list[Row] = []
+        for clip in row["clip_files"]:
+            start = next(c["start_pts"] for c in row["clips"] if c["clip_index"] == clip["clip_index"])
+            seen = [
+                {**box, "k": frame_index_16fps(row["stream"], start, box["pts"])}
+                for box in boxes.get(clip["clip_index"], ())
+            ]
+            seen = [box for box in seen if box["k"] < clip["num_frames"]]
+            pictures += self._clip(row, clip, seen, cast, folder)
+        film = self._film_frame(row, folder)
+        pictures.append(_save(self, folder, "crop", row["sequence_id"], "crop.jpg", film))
+        for number, (subject, cuts) in enumerate(cast.items()):
+            if cuts:
+                name = f"cast-{number:02d}.jpg"
+                pictures.append(_save(self, folder, "cast", subject, name, beside(cuts)))
+        return {"proof": pictures}
+
+    def _clip(
+        self, row: Row, clip: Row, seen: list[Row], cast: dict[str, list[np.ndarray]], folder: Folder
+    ) -> Iterator[Row]:
+        index, count = clip["clip_index"], clip["num_frames"]
+        busiest, largest = busiest_frame(seen), largest_boxes(seen)
+        strip = [0, (count - 1) // 2, count - 1]
+        wanted = {*strip, *(b["k"] for b in largest.values())}
+        if busiest is not None:
+            wanted.add(busiest)
+        frames = _frames(folder.open(clip["video"]), wanted, folder)
+        crop = (row["crop_x"], row["crop_y"], row["crop_width"], row["crop_height"])
+        shown = beside([resize(frames[k], self.strip_width) for k in strip])
+        yield _save(self, folder, "strip", str(index), f"strip-{index:02d}.jpg", shown)
+        if busiest is not None:
+            picture = resize(frames[busiest], self.boxes_width)
+            drawn = draw_boxes(picture, [b for b in seen if b["k"] == busiest], row["subjects"], crop)
+            yield _save(self, folder, "boxes", str(index), f"boxes-{index:02d}.jpg", drawn)
+        for subject, box in sorted(largest.items()):
+            cast[subject].append(cut_out(frames[box["k"]], map_box(box, crop), self.cast_height))
+
+    def _film_frame(self, row: Row, folder: Folder) -> np.ndarray:
+        time_s = telling_time(row)
+        picture = _film_picture(row, time_s, folder)
+        crop = (row["crop_x"], row["crop_y"], row["crop_width"], row["crop_height"])
+        return draw_crop(picture, crop, row["overlays"] or [], time_s, self.film_width)
+
+
+# -- choices ------------------------------------------------------------------------------------
+
+
+def telling_time(row: Row) -> float:
+    """Seconds of the film at which the crop has most to show: inside the longest subtitle, else logo.
+
+    Without either, the middle of the first clip.
+    """
+    for kind in ("subtitle", "logo"):
+        found = [o for o in row["overlays"] or [] if o["kind"] == kind]
+        if found:
+            longest = max(found, key=lambda o: (o["end_s"] - o["start_s"], -o["start_s"]))
+            return (longest["start_s"] + longest["end_s"]) / 2
+    clip = row["clip_files"][0]
+    return (clip["start_s"] + clip["end_s"]) / 2
+
+
+def busiest_frame(boxes: Sequence[Row]) -> int | None:
+    """The clip frame `k` with the most boxes of subjects; of equals the largest, then the first."""
+    at: dict[int, tuple[int, float]] = {}
+    for box in boxes:
+        count, area = at.get(box["k"], (0, 0.0))
+        at[box["k"]] = (count + (box["subject_id"] is not None), area + box["width"] * box["height"])
+    return max(at, key=lambda k: (*at[k], -k)) if at else None
+
+
+def largest_boxes(boxes: Sequence[Row]) -> dict[str, Row]:
+    """The largest box of each subject, the first of equals."""
+    best: dict[str, Row] = {}
+    for box in boxes:
+        subject = box["subject_id"]
+        if subject is None:
+            continue
+        area = box["width"] * box["height"]
+        if subject not in best or area > best[subject]["width"] * best[subject]["height"]:
+            best[subject] = box
+    return best
+
+
+# -- files --------------------------------------------------------------------------------------
+
+
+def _boxes(row: Row, folder: Folder) -> dict[int, list[Row]]:
+    """Boxes by clip index, with the subject they belong to or None."""
+    if row["boxes"] is None:
+        return {}
+    owner = {t: s["subject_id"] for s in row["subjects"] for t in s["track_ids"]}
+    found: dict[int, list[Row]] = {}
+    for box in pq.read_table(folder.open(row["boxes"])).to_pylist():
+        mine = {**box, "subject_id": owner.get(box["track_id"])}
+        found.setdefault(box["clip_index"], []).append(mine)
+    return found
+
+
+def _frames(video: Path, wanted: set[int], folder: Folder) -> dict[int, np.ndarray]:
+    """BGR pictures of an exported clip by frame index; counted apart from the decoding of films."""
+    found = {}
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        for index, frame in enumerate(container.decode(stream)):
+            folder.count("decoded_clip_frames", 1)
+            if index in wanted:
+                found[index] = frame.to_ndarray(format="bgr24")
+            if index == max(wanted):
+                break
+    return found
+
+
+def _film_picture(row: Row, time_s: float, folder: Folder) -> np.ndarray:
+    """The source frame at a time, BGR; every frame decoded on the way to it is counted."""
+    stream = row["stream"]
+    wanted = ticks(stream, time_s)
+    start, shown = key_frame_before(row["path"], stream, wanted), None
+    for frame in decode_span(row["path"], stream, start, None):
+        if shown is not None and frame.pts is not None and frame.pts > wanted:
+            break
+        folder.count("decoded_frames", 1)
+        shown = frame
+    assert shown is not None
+    folder.count("decoded_s", max(0.0, seconds(stream, wanted) - seconds(stream, start)))
+    return to_bgr(shown, stream)
+
+
+def key_frame_before(path: str, stream: Row, pts: int) -> int:
+    """Timestamp of the key frame at which decoding has to start in order to see the frame at `pts`."""
+    with open_video(path) as container:
+        video = container.streams[stream["stream_index"]]
+        if pts <= stream["first_pts"]:
+            return stream["first_pts"]
+        container.seek(pts, stream=video, backward=True)
+        for packet in container.demux(video):
+            if packet.pts is not None:
+                return min(pts, max(packet.pts, stream["first_pts"]))
+    return stream["first_pts"]
+
+
+def _save(stage: Proof, folder: Folder, kind: str, about: str, name: str, picture: np.ndarray) -> Row:
+    folder.path(name).write_bytes(jpeg(picture, stage.quality))
+    return {"kind": kind, "about": about, "image": folder.ref(name)}

@@ -1,0 +1,99 @@
+"""Quality scores of every shot, from what the scan left behind. Measures only; `filters` decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from curation import rows
+from curation.shot_scores import (
+    exposure,
+    film_bars,
+    flicker,
+    freeze_share,
+    hash_pictures,
+    median,
+    motion,
+    perceptual_hashes,
+    picture_edges,
+    shake,
+    share,
+)
+from curation.signals import Signals
+from curation.stage import Folder, Row, Stage, Worker
+
+Bars = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality(Stage):
+    """Score shots from `curation.signals.Signals`, without decoding. It has no settings: all scores are kept.
+
+    See `curation.rows.SHOT_SCORES` for the meaning and `curation.shot_scores` for the arithmetic.
+    """
+
+    name: ClassVar[str] = "quality"
+    reads: ClassVar[tuple[str, ...]] = ("film_id", "stream", "segments", "signals", "shots")
+    writes: ClassVar[pa.Schema] = pa.schema([("shot_scores", pa.list_(rows.SHOT_SCORES))])
+
+    def worker(self) -> Worker:
+        """A function from the row's signals to scores aligned with `shots`."""
+
+        def work(row: Row, folder: Folder) -> Row:
+            signals = Signals.concat([Signals.load(folder.open(ref)) for ref in row["signals"]])
+            return {"shot_scores": score_shots(signals, row["stream"], row["shots"])}
+
+        return work
+
+
+def score_shots(signals: Signals, stream: Row, shots: list[Row]) -> list[Row]:
+    """`rows.SHOT_SCORES` of each shot.
+
+    Args:
+        signals: of the whole film.
+        stream: `rows.STREAM` values.
+        shots: `rows.SHOT` values; their frame indices count the film's frames.
+    """
+    tick_s = stream["time_base_num"] / stream["time_base_den"]
+    times = (signals.pts - stream["first_pts"]) * tick_s
+    key_shot = np.full(len(signals.key_frame), -1)
+    for i, shot in enumerate(shots):
+        inside = (signals.key_frame >= shot["start_frame"]) & (signals.key_frame < shot["end_frame"])
+        key_shot[inside] = i
+    size = (stream["height"], stream["width"])
+    bars = film_bars(signals.bars, signals.luma[signals.key_frame, 0], key_shot, len(shots), size)
+    return [
+        _score(
+            signals.span(shot["start_frame"], shot["end_frame"]),
+            times[shot["start_frame"] : shot["end_frame"]],
+            shot["end_s"],
+            bars[i],
+            size,
+        )
+        for i, shot in enumerate(shots)
+    ]
+
+
+def _score(shot: Signals, times: np.ndarray, end_s: float, bars: Bars | None, size: tuple[int, int]) -> Row:
+    picture = picture_edges(bars, size)
+    pictures = hash_pictures(times, end_s, shot.thumbs_u8)
+    top, bottom, left, right = bars or (None, None, None, None)
+    return {
+        **exposure(shot.luma),
+        "sharpness": median(shot.sharpness),
+        "motion": motion(times, shot.thumbs_u8),
+        "shake": shake(times, shot.thumbs_u8),
+        "freeze_share": freeze_share(np.append(times, end_s), shot.thumbs_u8, shot.content[:, 2]),
+        "flicker": flicker(shot.luma[:, 0]),
+        "bar_top": top,
+        "bar_bottom": bottom,
+        "bar_left": left,
+        "bar_right": right,
+        "corrupt_share": share(shot.corrupt),
+        "aesthetic": None,
+        "phash": perceptual_hashes(pictures[0], picture),
+        "phash_end": perceptual_hashes(pictures[1], picture),
+    }

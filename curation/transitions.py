@@ -1,0 +1,284 @@
+"""Gradual transitions, typed: fades through an even picture, and dissolves, from thumbs and luma statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BLOCK_ROWS, BLOCK_COLUMNS = 3, 4  # a thumb in blocks of 6 x 8 pixels
+CHUNK = 2048  # frames per step: memory stays flat in film length
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradualSettings:
+    """How gradual transitions are decided; `curation.stages.shots.Shots` says what each setting means."""
+
+    blank_deviation: float = 3.0
+    min_fade_s: float = 0.12
+    min_dissolve_s: float = 0.3
+    max_dissolve_s: float = 4.0
+    min_dissolve: float = 0.36
+    min_changed_share: float = 0.75
+    min_unlike: float = 0.4
+
+
+@dataclass(frozen=True)
+class Gradual:
+    """Frames [start, end) that belong to no shot, how the shots beside them end and begin, and how sure.
+
+    Attributes:
+        start, end: half-open span of frames.
+        out, into: how the shot before ends and the one after begins: cut, fade or dissolve.
+        confidence: 0..1.
+    """
+
+    start: int
+    end: int
+    out: str
+    into: str
+    confidence: float
+
+
+# -- fades --------------------------------------------------------------------------------------
+
+
+def blank_runs(deviation: np.ndarray, limit: float) -> list[tuple[int, int]]:
+    """Half-open runs of frames whose luma deviation is at most `limit`."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], deviation <= limit, [False]])))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+
+
+def fades(
+    deviation: np.ndarray, thumbs: np.ndarray, fps: float, settings: GradualSettings
+) -> list[Gradual]:
+    """Every run of blank frames with the fades that lead into and out of it.
+
+    Args:
+        deviation: float [N], standard deviation of luma.
+        thumbs: uint8 [N, H, W].
+        fps: frames per second.
+        settings: see there.
+
+    Returns:
+        One entry per run; a side without a fade is "cut".
+    """
+    shortest = max(3, round(settings.min_fade_s * fps))
+    found = []
+    for start, end in blank_runs(deviation, settings.blank_deviation):
+        before = _fade_length(deviation[:start][::-1], thumbs[:start][::-1])
+        after = _fade_length(deviation[end:], thumbs[end:])
+        before, after = (n if n >= shortest else 0 for n in (before, after))
+        found.append(
+            Gradual(
+                start - before,
+                end + after,
+                "fade" if before else "cut",
+                "fade" if after else "cut",
+                1.0,
+            )
+        )
+    return found
+
+
+def _fade_length(deviation: np.ndarray, thumbs: np.ndarray) -> int:
+    """How many frames next to a blank one belong to a fade; index 0 is the frame nearest to it.
+
+    In a fade luma deviation grows away from the blank picture at a steady rate while the pattern stays
+    the same; the fade is over where the growth falls under a third of its usual rate.
+    """
+    longest = min(len(deviation), 512)
+    if longest < 2:
+        return 0
+    rise = np.diff(deviation[:longest])
+    stop = np.flatnonzero(rise < -0.02 * deviation[: longest - 1] - 0.2)
+    grown = int(stop[0]) + 1 if len(stop) else longest
+    alike = _alike(thumbs[:grown])
+    unlike = np.flatnonzero(alike < 0.7)
+    grown = int(unlike[0]) + 1 if len(unlike) else grown
+    if grown < 2:
+        return 0
+    rise = np.diff(deviation[:grown])
+    total = deviation[grown - 1]
+    half = int(np.searchsorted(deviation[:grown], total / 2)) + 1
+    usual = total / 2 / half
+    smooth = np.convolve(np.pad(rise, 2, mode="edge"), np.ones(5) / 5, mode="valid")
+    slow = np.flatnonzero(smooth[half:] < usual / 3) if len(smooth) > half else np.zeros(0, int)
+    length = half + int(slow[0]) if len(slow) else grown
+    if total < 6 or np.max(np.diff(deviation[: length + 1], prepend=0.0)) > 0.6 * total:
+        return 0
+    return length
+
+
+def _alike(thumbs: np.ndarray) -> np.ndarray:
+    """Correlation of each thumb with the next, float [N - 1]; 1 where either has no structure."""
+    x = thumbs.reshape(len(thumbs), -1).astype(np.float64)
+    x -= x.mean(axis=1, keepdims=True)
+    energy = np.sqrt((x**2).mean(axis=1))
+    dot = (x[1:] * x[:-1]).mean(axis=1)
+    scale = energy[1:] * energy[:-1]
+    flat = np.minimum(energy[1:], energy[:-1]) < 2.0
+    return np.where(flat, 1.0, dot / np.maximum(scale, 1e-9))
+
+
+# -- dissolves ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    centre: int
+    half: int
+    evidence: float
+
+
+def dissolves(
+    thumbs: np.ndarray,
+    fps: float,
+    barriers: list[int],
+    settings: GradualSettings,
+) -> list[Gradual]:
+    """Dissolves that lie between neighbouring barriers.
+
+    Args:
+        thumbs: uint8 [N, H, W].
+        fps: frames per second.
+        barriers: ascending frames that no dissolve crosses: 0, cuts, edges of fades, N.
+        settings: see there.
+    """
+    found: list[Gradual] = []
+    for start, end in zip(barriers[:-1], barriers[1:], strict=True):
+        if end - start >= 8:
+            part = _dissolves_within(thumbs[start:end], fps, settings)
+            found += [
+                Gradual(g.start + start, g.end + start, g.out, g.into, g.confidence) for g in part
+            ]
+    return found
+
+
+def _dissolves_within(thumbs: np.ndarray, fps: float, settings: GradualSettings) -> list[Gradual]:
+    candidates: list[_Candidate] = []
+    for half in _halves(fps, settings):
+        if 2 * half + 1 > len(thumbs):
+            break
+        for centre in _mixed(thumbs, half, settings):
+            evidence = _straightness(thumbs, centre, half) - _missing_dip(thumbs, centre, half)
+            if evidence >= settings.min_dissolve:
+                candidates.append(_Candidate(int(centre), half, evidence))
+    candidates.sort(key=lambda c: (-c.half * c.evidence, c.centre))
+    found: list[Gradual] = []
+    for candidate in candidates:
+        span = _extent(thumbs, candidate)
+        if any(span[0] < g.end and g.start < span[1] for g in found):
+            continue
+        if span[1] - span[0] < settings.min_dissolve_s * fps:
+            continue
+        kind = _kind(thumbs, span)
+        found.append(Gradual(*span, kind, kind, round(candidate.evidence, 3)))
+    return sorted(found, key=lambda g: g.start)
+
+
+def _missing_dip(thumbs: np.ndarray, centre: int, half: int) -> float:
+    a, m, b = (float(thumbs[i].var()) for i in (centre - half, centre, centre + half))
+    return max(0.0, m / (a + b + 1e-9) - 0.25)
+
+
+def _halves(fps: float, settings: GradualSettings) -> list[int]:
+    """Half lengths to try, in frames, growing by about a third."""
+    half, longest = max(4.0, settings.min_dissolve_s * fps / 2), settings.max_dissolve_s * fps / 2
+    out = []
+    while half <= longest:
+        out.append(round(half))
+        half *= 1.35
+    return sorted(set(out))
+
+
+def _mixed(thumbs: np.ndarray, half: int, settings: GradualSettings) -> np.ndarray:
+    """Frames whose picture is a mix of the ones `half` before and after, which are unlike."""
+    found = []
+    for start in range(0, len(thumbs) - 2 * half, CHUNK):
+        part = thumbs[start : start + CHUNK + 2 * half].astype(np.float32)
+        found.append(_mixed_in(part, half, settings) + start + half)
+    return np.concatenate(found) if found else np.zeros(0, int)
+
+
+def _mixed_in(part: np.ndarray, half: int, settings: GradualSettings) -> np.ndarray:
+    flat = part.reshape(len(part), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    a, m, b = flat[: -2 * half], flat[half:-half], flat[2 * half :]
+    aa, bb, mm = _dot(a, a), _dot(b, b), _dot(m, m)
+    ab, am, bm = _dot(a, b), _dot(a, m), _dot(b, m)
+    det = aa * bb - ab**2 + 1e-3 * (aa + 1) * (bb + 1)
+    share_a, share_b = (am * bb - bm * ab) / det, (bm * aa - am * ab) / det
+    explained = (share_a * am + share_b * bm) / (mm + 1)
+    dip = 2 * mm / (aa + bb + 1)
+    unlike = (aa + bb - 2 * ab) / (aa + bb + 4)
+    good = (
+        (unlike >= settings.min_unlike)
+        & (dip >= 0.2)  # a pan across an even wall dips to nothing
+        & (dip <= 0.9)
+        & (explained >= 0.15)  # low: what moves in the shots is explained by neither end
+        & (np.minimum(share_a, share_b) >= 0.1)
+        & (np.maximum(share_a, share_b) <= 0.9)
+    )
+    index = np.flatnonzero(good)
+    if not len(index):
+        return index
+    changed = _changed_share(part[index], part[index + 2 * half])
+    return index[changed >= settings.min_changed_share]
+
+
+def _dot(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->i", p, q) / p.shape[1]
+
+
+def _blocks(pictures: np.ndarray) -> np.ndarray:
+    count, height, width = pictures.shape
+    shape = (count, BLOCK_ROWS, height // BLOCK_ROWS, BLOCK_COLUMNS, width // BLOCK_COLUMNS)
+    blocks = pictures.reshape(shape).transpose(0, 1, 3, 2, 4)
+    return blocks.reshape(count, BLOCK_ROWS * BLOCK_COLUMNS, -1)
+
+
+def _changed_share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Share of blocks whose structure is unlike, float [N]."""
+    p, q = _blocks(a), _blocks(b)
+    p, q = p - p.mean(axis=2, keepdims=True), q - q.mean(axis=2, keepdims=True)
+    energy = (p**2).mean(axis=2) + (q**2).mean(axis=2) + 4
+    return (((p - q) ** 2).mean(axis=2) / energy > 0.4).mean(axis=1)
+
+
+def _straightness(thumbs: np.ndarray, centre: int, half: int) -> float:
+    """Distance between the ends over the length of the way, in eight steps; 0 if a step goes astray."""
+    at = np.linspace(centre - half, centre + half, 9).round().astype(int)
+    points = thumbs[at].reshape(9, -1).astype(np.float64)
+    steps, axis = np.diff(points, axis=0), points[-1] - points[0]
+    lengths = np.sqrt((steps**2).sum(axis=1))
+    whole = np.sqrt((axis**2).sum())
+    along = steps @ axis / np.maximum(lengths * whole, 1e-9)
+    if np.min(along[1:-1]) < 0.2:
+        return 0.0
+    return float(whole / max(lengths.sum(), 1e-9))
+
+
+def _extent(thumbs: np.ndarray, candidate: _Candidate) -> tuple[int, int]:
+    """Where the steady change from one picture to the other begins and ends."""
+    centre, half = candidate.centre, candidate.half
+    first, last = max(0, centre - 2 * half), min(len(thumbs), centre + 2 * half + 1)
+    flat = thumbs[first:last].reshape(last - first, -1).astype(np.float64)
+    axis = flat[centre + half - first] - flat[centre - half - first]
+    place = flat @ axis / (axis @ axis)
+    width = max(1, half // 8)
+    rate = (place[2 * width :] - place[: -2 * width]) / (2 * width)
+    middle = centre - first - width
+    inner = rate[max(0, middle - half // 2) : middle + half // 2 + 1]
+    slow = rate < 0.4 * np.median(inner)
+    before, after = np.flatnonzero(slow[:middle]), np.flatnonzero(slow[middle:])
+    start = int(before[-1]) + 1 if len(before) else 0
+    end = middle + int(after[0]) if len(after) else len(rate)
+    return first + start + width, first + end + width
+
+
+def _kind(thumbs: np.ndarray, span: tuple[int, int]) -> str:
+    """A dissolve to or from a picture that is mostly blank (a title on black) is a fade."""
+    ends = thumbs[[span[0], min(span[1], len(thumbs) - 1)]].astype(np.float64)
+    blank = (_blocks(ends).std(axis=2) < 4).mean(axis=1)
+    return "fade" if blank.max() >= 0.6 else "dissolve"

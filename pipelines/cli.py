@@ -1,0 +1,152 @@
+"""`memento`: one command per task. Imports live inside the commands, so `memento --help` is instant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Multi-shot video data, from raw films to a queryable, trainable dataset.",
+)
+weights_app = typer.Typer(no_args_is_help=True, help="Model weights: what there is, what is here, fetch one.")
+app.add_typer(weights_app, name="weights")
+
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder of the dataset (default: out/NAME).")
+]
+Config = Annotated[Path, typer.Option(help="The file with your datasets.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="A stage setting, e.g. filters.max_shake=0.05 (docs/settings.md). Repeatable."
+    ),
+]
+
+
+@app.command()
+def curate(
+    films: Annotated[
+        list[str] | None, typer.Argument(help="Files, folders, globs, URLs, or one dataset of datasets.yaml.")
+    ] = None,
+    output: Output = None,
+    preset: Annotated[str | None, typer.Option(help="paper-text, paper-table or bridged.")] = None,
+    config: Config = Path("datasets.yaml"),
+    set_: Set = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what would run and why; do nothing.")
+    ] = False,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="A plain loop instead of Ray (for debugging).")
+    ] = False,
+) -> None:
+    """Films in; Parquet, clips and a DuckDB file out. Run it again any time: finished work is kept."""
+    from curation.config import parse_overrides
+    from pipelines import curate_command
+
+    with plain_errors():
+        curate_command.main(
+            films or ["demo"], config, output=output, preset=preset, settings=parse_overrides(set_ or []),
+            explain_only=explain, on_ray=not loop,
+        )  # fmt: skip
+
+
+@app.command()
+def query(
+    sql: Annotated[
+        str | None, typer.Argument(help="SQL, or the name of a canned query; none lists them.")
+    ] = None,
+    output: Output = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+) -> None:
+    """SQL over a published dataset (DuckDB)."""
+    from pipelines import query_command
+
+    with plain_errors():
+        query_command.main(sql, output or Path("out/demo"), as_csv=as_csv)
+
+
+@app.command()
+def refilter(
+    set_: Set = None,
+    output: Output = None,
+    grid: Annotated[
+        str | None, typer.Option(help="One threshold at several values: filters.max_shake=0.02,0.05,0.1")
+    ] = None,
+) -> None:
+    """What would enter and leave if thresholds moved. Seconds; decodes nothing, changes nothing."""
+    from curation.config import parse_overrides
+    from pipelines import refilter_command
+
+    with plain_errors():
+        refilter_command.main(output or Path("out/demo"), parse_overrides(set_ or []), grid)
+
+
+@app.command()
+def doctor() -> None:
+    """Which tier each part has on this machine, and the command that would raise it."""
+    from pipelines import doctor
+
+    with plain_errors():
+        doctor.main()
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """Every model the project knows: source, licence, and whether it is here."""
+    from pipelines import weights_command
+
+    weights_command.show()
+
+
+@weights_app.command("pull")
+def weights_pull(name: Annotated[str, typer.Argument(help="A name from `memento weights list`.")]) -> None:
+    """Download one model and check its hash."""
+    from pipelines import weights_command
+
+    with plain_errors():
+        weights_command.pull(name)
+
+
+class plain_errors:
+    """A user's mistake ends in one line on standard error and exit status 2, without a stack trace."""
+
+    def __enter__(self) -> None:
+        """Nothing to set up."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Turn the errors that carry a message for the user into that message."""
+        from curation.config import SettingsError
+        from curation.discover import NothingFound
+        from curation.optional import MissingExtra
+        from curation.query import QueryError
+        from curation.stage import StopRun, Verdict
+        from curation.weights import WeightsDamaged, WeightsMissing
+
+        ours = (
+            SettingsError,
+            NothingFound,
+            MissingExtra,
+            QueryError,
+            StopRun,
+            WeightsDamaged,
+            WeightsMissing,
+        )
+        if isinstance(error, ours):
+            typer.secho(f"memento: {error}", fg="red", err=True)
+            raise typer.Exit(2) from error
+        if isinstance(error, Verdict):
+            typer.secho(f"memento: {error.reason}: {error.detail}", fg="red", err=True)
+            raise typer.Exit(2) from error
+        if isinstance(error, KeyboardInterrupt):
+            typer.secho("memento: stopped; run the same command again to go on", fg="yellow", err=True)
+            raise typer.Exit(130) from error
+
+
+def main() -> None:
+    """Entry point of the `memento` command."""
+    app()

@@ -1,0 +1,226 @@
+"""Films in, published dataset out. `STEPS` is THE list of stages, in order."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from curation.stages.captions import Captions
+from curation.stages.recon_targets import ReconTargets
+from curation.stages.shots import Shots
+from curation.stages.subjects import Subjects
+
+from curation.config import Dataset, SettingsError, configure, load, merge, suggestion
+from curation.discover import discover
+from curation.explain import Forecast, explain
+from curation.presets import PRESETS
+from curation.publish import PublishReport, publish
+from curation.rows import SOURCE
+from curation.runner import Outcome, Progress, run
+from curation.stage import Fold, Plan, Row, Stage, StopRun, plan
+from curation.stages.analyse import Analyse
+from curation.stages.crop import Crop
+from curation.stages.duplicates import Duplicates
+from curation.stages.export import Export
+from curation.stages.filters import Filters
+from curation.stages.ingest import Identify, Ingest
+from curation.stages.proof import Proof
+from curation.stages.quality import Quality
+from curation.stages.same_film import SameFilm
+from curation.stages.scan import Scan, ToFilms, ToSegments
+from curation.stages.sequences import Sequences, ToSequences
+from curation.store import Store, write_atomic
+from pipelines.run_record import run_record
+
+STEPS: tuple[type[Stage] | type[Fold], ...] = (
+    Identify,  # film: hash of the bytes
+    SameFilm,
+    Ingest,  # film: probe, refuse by name, plan segments
+    ToSegments,
+    Scan,  # segment: the one cheap decode of everything
+    ToFilms,
+    Shots,  # film: cuts and typed transitions
+    Quality,  # film: scores per shot, from the scan
+    Duplicates,
+    Filters,  # film: usable shots, by threshold
+    Sequences,  # film: exact packing, coverage
+    ToSequences,
+    Analyse,  # sequence: one decode for text, subjects and tracks
+    Crop,  # sequence: one crop without bars, subtitles, logos
+    Subjects,  # sequence: tracks joined across cuts
+    ReconTargets,  # sequence: two frames of the primary subject
+    Export,  # sequence: encode once, verify
+    Captions,  # sequence: story, shots, targets
+    Proof,  # sequence: pictures for the review page
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A resolved request.
+
+    Attributes:
+        name: of the dataset.
+        sources: what to curate, as `curation.discover` takes it.
+        licence: of the films.
+        output: folder of the published set.
+        preset: how shots are packed.
+        plan: the configured steps.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    licence: str
+    output: Path
+    preset: str
+    plan: Plan
+
+    @property
+    def store(self) -> Store:
+        """Where results are kept: inside the output, so both share a filesystem."""
+        return Store(self.output / ".work")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did."""
+
+    job: Job
+    outcome: Outcome
+    published: PublishReport
+    record: Row = field(default_factory=dict)
+
+
+def resolve(
+    films: list[str],
+    config: Path,
+    *,
+    output: Path | None = None,
+    preset: str | None = None,
+    settings: dict[str, dict[str, Any]] | None = None,
+) -> Job:
+    """Turn what a user typed into a job.
+
+    Args:
+        films: dataset names from `config`, or files, folders, globs, URLs.
+        config: datasets.yaml; need not exist unless a dataset is named.
+        output: overrides the dataset's.
+        preset: overrides the dataset's.
+        settings: by stage name; override everything else.
+
+    Raises:
+        SettingsError: a name or setting does not exist.
+    """
+    datasets = load(config) if config.exists() else {}
+    name, dataset = _dataset(films, datasets, config)
+    chosen = preset or dataset.preset
+    if chosen not in PRESETS:
+        raise SettingsError(f"preset {chosen!r} does not exist{suggestion(chosen, PRESETS)}")
+    layers = merge({Sequences.name: PRESETS[chosen]}, dataset.stages, settings or {})
+    steps = configure(STEPS, layers, name)
+    sources = [dataset.films] if isinstance(dataset.films, str) else dataset.films
+    return Job(
+        name=name,
+        sources=tuple(sources),
+        licence=dataset.licence,
+        output=(output or Path(dataset.output or f"out/{name}")).absolute(),
+        preset=chosen,
+        plan=plan(steps, SOURCE),
+    )
+
+
+def _dataset(films: list[str], datasets: dict[str, Dataset], config: Path) -> tuple[str, Dataset]:
+    if len(films) == 1 and films[0] in datasets:
+        return films[0], datasets[films[0]]
+    looks_like_a_name = len(films) == 1 and not any(c in films[0] for c in "/*?.")
+    if looks_like_a_name and not os.path.lexists(films[0]):
+        raise SettingsError(
+            f"{films[0]!r} is neither a file or folder nor a dataset of {config}"
+            + suggestion(films[0], datasets)
+        )
+    stem = Path(films[0].rstrip("/*")).stem if len(films) == 1 else "films"
+    return stem or "films", Dataset(films=films)
+
+
+def prepare(job: Job) -> list[Row]:
+    """Claim the output folder, make the demo film if asked for, list the films.
+
+    Raises:
+        StopRun: the folder holds something else.
+        NothingFound: a source names no file.
+    """
+    claim(job)
+    sources = []
+    for source in job.sources:
+        if source == "demo" and job.name == "demo":
+            source = str(demo_film(job.output / "source"))
+        sources.append(source)
+    return discover(sources, job.licence)
+
+
+def demo_film(folder: Path) -> Path:
+    """The demo film, rendered unless it is there already."""
+    from curation.demo.film import FILM_NAME, TRUTH_NAME, render
+
+    if (folder / FILM_NAME).exists() and (folder / TRUTH_NAME).exists():
+        return folder / FILM_NAME
+    return render(folder).path
+
+
+def claim(job: Job) -> None:
+    """Make the output folder this dataset's, or refuse."""
+    marker = job.store.root / "dataset"
+    if marker.exists():
+        owner = marker.read_text().strip()
+        if owner != job.name:
+            raise StopRun(
+                f"{job.output}: holds the dataset {owner!r}, not {job.name!r}; "
+                "choose another folder with --output"
+            )
+        return
+    if job.output.exists() and any(job.output.iterdir()):
+        raise StopRun(
+            f"{job.output}: not empty and not made by this tool; choose another folder with --output"
+        )
+    try:
+        write_atomic(marker, job.name + "\n")
+    except OSError as error:
+        raise StopRun(f"{job.output}: cannot be written ({error.strerror})") from error
+
+
+@contextmanager
+def only_run(job: Job) -> Iterator[None]:
+    """Hold the output folder's lock; a lock dies with its process, so nothing is left to clean up."""
+    with (job.store.root / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StopRun(f"{job.output}: another run is at work here; wait for it or stop it") from error
+        yield
+
+
+def curate(job: Job, *, on_ray: bool = True, progress: Progress | None = None, place: str = "") -> Report:
+    """Run the plan and publish.
+
+    Raises:
+        StopRun, NothingFound: with one line for the user; finished work is kept.
+    """
+    started = time.perf_counter()
+    rows = prepare(job)
+    with only_run(job):
+        job.store.clean()
+        outcome = run(job.plan, rows, job.store, on_ray=on_ray, progress=progress)
+        record = run_record(job, outcome, wall_s=time.perf_counter() - started, place=place)
+        published = publish(outcome.tables, job.store, job.output, record)
+    return Report(job, outcome, published, record)
+
+
+def forecast(job: Job) -> list[Forecast]:
+    """What `curate` would do and why."""
+    return explain(job.plan, prepare(job), job.store)

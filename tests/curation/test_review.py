@@ -1,0 +1,291 @@
+"""The review page and the card show everything, offline, and take hostile text as text."""
+
+import urllib.parse
+from html.parser import HTMLParser
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation import pictures, rows
+from curation.publish import publish
+from curation.publish_card import clock, fence, md, num
+from curation.publish_review import axis, use_classes
+from curation.stages.proof import Proof, busiest_frame, key_frame_before, telling_time
+from tests.curation.rows_factory import HOSTILE, outcome, stream
+from tests.support import scratch
+
+FACTS = {
+    "dataset": f"set {HOSTILE}",
+    "preset": "paper-table",
+    "settings": {"scan": {"note": f"```{HOSTILE}"}},
+}
+
+
+class Page(HTMLParser):
+    """Tags, links and text of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+        self.text = ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("href", "src")]
+        self.ids |= {value for name, value in attrs if name == "id"}
+
+    def handle_data(self, data) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("set")
+    tables, store = outcome(folder / ".work")
+    good = tables["sequence"][1]
+    path = store.path("proof/aa/key/strip-00.jpg")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"jpeg")
+    good["proof"] = [{"kind": "strip", "about": "0", "image": "proof/aa/key/strip-00.jpg"}]
+    publish(tables, store, folder, FACTS)
+    return folder
+
+
+def test_a_page_for_every_film_that_was_decoded(made: Path) -> None:
+    index = Page(made / "review" / "index.html")
+    pages = sorted(p.name for p in (made / "review").glob("f*.html"))
+    assert pages == [f"f{n * 15}.html" for n in "1234"]
+    assert set(pages) <= set(index.links)
+    assert "notes.txt" in index.text
+    assert "no_sequence_left" in index.text
+    assert "6 files found = 2 kept + 3 rejected + 1 failed" in index.text
+
+
+def test_every_link_leads_to_a_file_of_the_set(made: Path) -> None:
+    for path in (made / "review").glob("*.html"):
+        page = Page(path)
+        for link in page.links:
+            if link.startswith("#"):
+                assert link[1:] in page.ids, link
+            else:
+                assert not urllib.parse.urlsplit(link).scheme, f"{link} is not offline"
+                assert (made / "review" / link).exists(), link
+        assert "url(" not in path.read_text(), "styles load nothing"
+
+
+def test_film_page_shows_clips_subjects_targets_and_verdicts(made: Path) -> None:
+    page = Page(made / "review" / "f222222222222222.html")
+    assert sum(link.endswith(".mp4") for link in page.links) == 4
+    assert sum(link.endswith(".png") for link in page.links) == 2
+    assert "media/f222222222222222-q4000-30000/strip-00.jpg" in page.links
+    for text in ("[Person A] walks, 3.", "[Person A]", "too_dark", "paper-table", "subtitle: 1"):
+        assert text in page.text, text
+    lost = Page(made / "review" / "f333333333333333.html")
+    assert "rejected: no_label" in lost.text
+    assert not any(link.endswith(".mp4") for link in lost.links)
+
+
+def test_hostile_text_is_text(made: Path) -> None:
+    for path in (made / "review").glob("*.html"):
+        page = Page(path)
+        assert page.tags.count("script") == 1, path.name
+        assert "49" not in page.text or "{{ 7*7 }}" in page.text
+    assert HOSTILE in Page(made / "review" / "f222222222222222.html").text
+    card = (made / "README.md").read_text()
+    assert "<script" not in card.split("```")[0]
+    assert "{{ 7" in card
+
+
+def test_card_shows_numbers_beside_the_papers(made: Path) -> None:
+    card = (made / "README.md").read_text()
+    line = next(x for x in card.splitlines() if x.startswith("| Clips per sequence"))
+    assert [c.strip() for c in line.strip("|").split("|")] == [
+        "Clips per sequence", "2", "4", "4", "4", "4", "2,033", "6", "16", "9.95", "-",
+    ]  # fmt: skip
+    story = next(x for x in card.splitlines() if x.startswith("| Sequence caption"))
+    assert story.split("|")[2].strip() == "2"
+    assert story.split("|")[3].strip() == str(len(HOSTILE))
+    assert "| CC0 | 1 | 1 | 23 |" in card
+    assert "Made by the embedded tier" in card
+
+
+def test_markdown_filters() -> None:
+    assert md("a|b\n<c> `d`") == r"a\|b &lt;c&gt; \`d\`"
+    assert md("it's") == "it&#39;s"
+    text = str(fence("a: '```'"))
+    assert text.startswith("````yaml\n")
+    assert text.endswith("\n````")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(None, "-"), (0, "0"), (1234.5, "1,234.5"), (20.0, "20"), (1000000, "1,000,000")]
+)
+def test_numbers(value, shown) -> None:
+    assert num(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(None, "-"), (0, "0:00.0"), (59.96, "1:00.0"), (125.25, "2:05.2"), (7322, "2:02:02.0")],
+)
+def test_times(seconds, shown) -> None:
+    assert clock(seconds) == shown
+
+
+def test_axis_has_few_round_marks() -> None:
+    assert axis(30.0) == [0, 5, 10, 15, 20, 25, 30]
+    assert len(axis(7200.0)) == 13
+    assert axis(0.0) == [0]
+
+
+def test_reasons_keep_their_colour_whatever_their_order() -> None:
+    one, other = use_classes(["b", "in clips", "a"]), use_classes(["a", "b"])
+    assert one == other
+    assert len(set(one.values())) == 4
+
+
+# -- pictures -----------------------------------------------------------------------------------
+
+
+def write_film(path: Path, count: int, size: tuple[int, int], rate: int, gop: int = 10) -> None:
+    """Frame n is grey of value 2 n, with a white square whose left edge is at x = n."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=rate, options={"g": str(gop), "crf": "5"})
+        video.height, video.width = size
+        video.pix_fmt = "yuv420p"
+        for n in range(count):
+            picture = np.full((*size, 3), 2 * n, np.uint8)
+            picture[20:60, n : n + 40] = 255
+            for packet in video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):
+                container.mux(packet)
+        for packet in video.encode():
+            container.mux(packet)
+
+
+@pytest.fixture
+def row(tmp_path: Path) -> dict:
+    """A one-clip sequence of a small film of 25 fps; the subject is the white square."""
+    folder = scratch(tmp_path, "export")
+    write_film(tmp_path / "film.mp4", 60, (120, 160), 25)
+    write_film(folder.path("clip.mp4"), 33, (96, 128), 16)
+    boxes = [
+        {
+            **{f.name: None for f in rows.TRACK_BOX},
+            **{"track_id": 3, "clip_index": 0, "shot_id": "s", "frame": n, "pts": 512 * n, "time_s": n / 25},
+            **{"x": float(n), "y": 20.0, "width": 40.0, "height": 40.0, "score": 0.9},
+        }
+        for n in range(0, 50, 5)
+    ]
+    pq.write_table(pa.Table.from_pylist(boxes, schema=rows.TRACK_BOX), folder.path("boxes.parquet"))
+    refs = {name: folder.ref(name) for name in ("clip.mp4", "boxes.parquet")}
+    folder.commit()
+    span = {"start_pts": 0, "end_pts": 60 * 512, "start_frame": 0, "end_frame": 60}
+    film = stream(2.4) | {"width": 160, "height": 120, "time_base_num": 1, "time_base_den": 12800}
+    overlay = {"x": 20.0, "y": 100.0, "width": 90.0, "height": 15.0, "start_s": 1.0, "end_s": 1.4}
+    return {
+        "sequence_id": "q",
+        "path": str(tmp_path / "film.mp4"),
+        "stream": film,
+        "clips": [{"shot_id": "s", "clip_index": 0, "is_context": False, **span}],
+        **{"crop_x": 16, "crop_y": 8, "crop_width": 128, "crop_height": 96},
+        "overlays": [{"kind": "subtitle", **overlay}],
+        "subjects": [{"subject_id": "q-p00", "label": "[Subject A]", "track_ids": [3]}],
+        "boxes": refs["boxes.parquet"],
+        "clip_files": [
+            {"clip_index": 0, "video": refs["clip.mp4"], "num_frames": 33, "start_s": 0.0, "end_s": 2.4}
+        ],
+    }
+
+
+def test_proof_pictures(tmp_path: Path, row: dict) -> None:
+    folder = scratch(tmp_path, "proof")
+    made = Proof().worker()(row, folder)["proof"]
+    folder.commit()
+    assert [(p["kind"], p["about"]) for p in made] == [
+        ("strip", "0"),
+        ("boxes", "0"),
+        ("crop", "q"),
+        ("cast", "q-p00"),
+    ]
+    shown = {p["kind"]: cv2.imread(str(folder.open(p["image"]))) for p in made}
+    width = 3 * Proof.strip_width + 2 * pictures.GAP
+    assert shown["strip"].shape == (156, width, 3)
+    greys = [int(shown["strip"][-10, k * (Proof.strip_width + pictures.GAP) + 8].mean()) for k in range(3)]
+    assert greys == pytest.approx([0, 32, 64], abs=4), "first, middle and last frame"
+    assert shown["cast"].shape[0] == Proof.cast_height
+    before = shown["crop"][:, : Proof.film_width]
+    assert before.shape[:2] == (480, 640)
+    left, inside = before[200, 20].mean(), before[300, 400].mean()
+    assert inside == pytest.approx(2 * 30, abs=4), "the frame on screen at 1.2 s"
+    assert left == pytest.approx(0.35 * 60, abs=6), "what the crop leaves out is dimmed"
+    assert folder.counters["decoded_frames"] == 1, "frame 30 is a key frame"
+    assert folder.counters["decoded_clip_frames"] == 33
+
+
+def test_proof_is_deterministic(tmp_path: Path, row: dict) -> None:
+    contents = []
+    for name in ("one", "two"):
+        folder = scratch(tmp_path, name)
+        made = Proof().worker()(row, folder)["proof"]
+        folder.commit()
+        contents.append([folder.open(p["image"]).read_bytes() for p in made])
+    assert contents[0] == contents[1]
+
+
+def test_proof_of_a_sequence_without_subjects_or_text(tmp_path: Path, row: dict) -> None:
+    made = Proof().worker()({**row, "subjects": [], "overlays": [], "boxes": None}, scratch(tmp_path, "p"))
+    assert [p["kind"] for p in made["proof"]] == ["strip", "crop"]
+
+
+def test_boxes_are_drawn_where_the_subject_is(tmp_path: Path, row: dict) -> None:
+    picture = np.zeros((96, 128, 3), np.uint8)
+    box = {"x": 36.0, "y": 28.0, "width": 40.0, "height": 40.0, "subject_id": "q-p00"}
+    crop = (16, 8, 128, 96)
+    drawn = pictures.draw_boxes(picture, [box], row["subjects"], crop)
+    ys, xs = np.nonzero(drawn[40:, :].any(axis=2))
+    assert (xs.min(), xs.max()) == pytest.approx((20, 60), abs=2)
+    assert ys.max() + 40 == pytest.approx(60, abs=2)
+    assert pictures.map_box(box, crop) == pytest.approx((20 / 128, 20 / 96, 40 / 128, 40 / 96))
+
+
+def test_busiest_frame_prefers_subjects_then_size_then_the_first() -> None:
+    def box(k: int, subject: str | None, side: float) -> dict:
+        return {"k": k, "subject_id": subject, "width": side, "height": side}
+
+    assert busiest_frame([]) is None
+    assert busiest_frame([box(1, "a", 5), box(2, "a", 9), box(3, None, 50)]) == 2
+    assert busiest_frame([box(1, "a", 50), box(2, "a", 5), box(2, "b", 5)]) == 2
+    assert busiest_frame([box(4, "a", 5), box(2, "a", 5)]) == 2
+
+
+def test_telling_time_is_inside_the_longest_subtitle(row: dict) -> None:
+    def text(kind: str, start: float, end: float) -> dict:
+        return {"kind": kind, "start_s": start, "end_s": end}
+
+    overlays = [text("logo", 0, 2.4), text("subtitle", 0, 0.4), text("subtitle", 1, 2)]
+    assert telling_time({**row, "overlays": overlays}) == 1.5
+    assert telling_time({**row, "overlays": [text("scene_text", 0, 1)]}) == 1.2
+
+
+def test_key_frame_before(row: dict) -> None:
+    assert key_frame_before(row["path"], row["stream"], 34 * 512) == 30 * 512
+    assert key_frame_before(row["path"], row["stream"], 0) == 0
+
+
+def test_cut_outs_stay_inside_the_picture() -> None:
+    picture = np.zeros((96, 128, 3), np.uint8)
+    for box in (
+        (-0.2, -0.2, 0.5, 0.5),
+        (0.95, 0.95, 0.5, 0.5),
+        (0.5, 0.5, 0.001, 0.001),
+        (1.2, 1.2, 0.1, 0.1),
+    ):
+        assert pictures.cut_out(picture, box, 64).shape[0] == 64
