@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from curation.hard_cuts import Cut
 from curation.transitions import Gradual
@@ -37,13 +37,9 @@ def shot_spans(
         graduals: gradual transitions, in any order; they may overlap.
         min_frames: length from which frames between transitions are a shot.
     """
-    gaps = join(graduals, num_frames, min_frames)
-    for cut in cuts:
-        if 0 < cut.frame < num_frames and not any(
-            g.start <= cut.frame <= g.end for g in gaps if g.end > g.start
-        ):
-            gaps.append(Gradual(cut.frame, cut.frame, CUT, CUT, cut.confidence))
-    gaps.sort(key=lambda g: (g.start, g.end))
+    breaks = [Gradual(c.frame, c.frame, CUT, CUT, c.confidence) for c in cuts]
+    inner = [g for g in breaks if 0 < g.start < num_frames]
+    gaps = join([*graduals, *inner], num_frames, min_frames)
     spans: list[ShotSpan] = []
     begin, into, confidence = 0, START, 1.0
     for gap in gaps:
@@ -58,25 +54,33 @@ def shot_spans(
     return spans
 
 
-def join(graduals: Sequence[Gradual], num_frames: int, min_frames: int) -> list[Gradual]:
-    """Overlapping transitions, and those with less than `min_frames` between them, as one."""
+def join(breaks: Sequence[Gradual], num_frames: int, min_frames: int) -> list[Gradual]:
+    """Breaks in order, where those that overlap a transition or nearly touch it have become one with it.
+
+    Two cuts (breaks without length) stay two however close they are.
+    """
     joined: list[Gradual] = []
-    for g in sorted(graduals, key=lambda g: (g.start, g.end)):
-        start = 0 if g.start < min_frames else g.start
-        end = num_frames if num_frames - g.end < min_frames else g.end
+    for g in sorted(breaks, key=lambda g: (g.start, -g.end)):
         last = joined[-1] if joined else None
-        if last is None or start - last.end >= min_frames:
-            joined.append(Gradual(start, end, g.out, g.into, g.confidence))
-            continue
-        later = g.end > last.end
-        joined[-1] = Gradual(
-            last.start,
-            max(last.end, end),
-            _stronger(last.out, g.out) if g.start <= last.start else last.out,
-            _stronger(g.into, last.into) if g.end == last.end else (g.into if later else last.into),
-            max(last.confidence, g.confidence),
-        )
+        is_cut = g.start == g.end
+        if not is_cut and g.start < min_frames:
+            g = replace(g, start=0)
+        if not is_cut and num_frames - g.end < min_frames:
+            g = replace(g, end=num_frames)
+        if last is None or g.start - last.end >= min_frames or (is_cut and last.start == last.end):
+            joined.append(g)
+        else:
+            joined[-1] = _one(last, g)
     return joined
+
+
+def _one(a: Gradual, b: Gradual) -> Gradual:
+    """Two breaks as one; `a` starts first, or is the longer of two that start together."""
+    confidence = max(a.confidence, b.confidence)
+    if b.end <= a.end:
+        return replace(a, into=_stronger(a.into, b.into) if a.end == b.end else a.into)
+    out = _stronger(a.out, b.out) if a.start == b.start else a.out
+    return Gradual(a.start, b.end, out, b.into, confidence)
 
 
 def _stronger(a: str, b: str) -> str:

@@ -104,7 +104,7 @@ SHOT_SCORES = pa.struct(
         ("phash_end", pa.list_(STR)),
     ]
 )
-"""Whatever could not be computed is null. See `curation.shot_scores`."""
+"""Whatever could not be computed is null. See `curation.shot_scores` and `curation.shot_hashes`."""
 
 SHOT_VERDICT = pa.struct([("usable", BOOL), ("reason", STR), ("detail", STR)])
 

@@ -1,8 +1,9 @@
-"""Gradual transitions, typed: fades through an even picture, and dissolves, from thumbs and luma statistics."""
+"""Gradual transitions, typed: fades through an even picture, and dissolves, from thumbs and luma."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -49,9 +50,7 @@ def blank_runs(deviation: np.ndarray, limit: float) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-def fades(
-    deviation: np.ndarray, thumbs: np.ndarray, fps: float, settings: GradualSettings
-) -> list[Gradual]:
+def fades(deviation: np.ndarray, thumbs: np.ndarray, fps: float, settings: GradualSettings) -> list[Gradual]:
     """Every run of blank frames with the fades that lead into and out of it.
 
     Args:
@@ -66,30 +65,26 @@ def fades(
     shortest = max(3, round(settings.min_fade_s * fps))
     found = []
     for start, end in blank_runs(deviation, settings.blank_deviation):
-        before = _fade_length(deviation[:start][::-1], thumbs[:start][::-1])
-        after = _fade_length(deviation[end:], thumbs[end:])
-        before, after = (n if n >= shortest else 0 for n in (before, after))
-        found.append(
-            Gradual(
-                start - before,
-                end + after,
-                "fade" if before else "cut",
-                "fade" if after else "cut",
-                1.0,
-            )
-        )
+        before = _fade_beside(deviation[:start][::-1], thumbs[:start][::-1])
+        after = _fade_beside(deviation[end:], thumbs[end:])
+        lengths = [n if n >= shortest else 0 for n, _ in (before, after)]
+        sure = [s for n, s in (before, after) if n >= shortest]
+        out, into = ("fade" if n else "cut" for n in lengths)
+        confidence = round(min(sure), 3) if sure else 1.0
+        found.append(Gradual(start - lengths[0], end + lengths[1], out, into, confidence))
     return found
 
 
-def _fade_length(deviation: np.ndarray, thumbs: np.ndarray) -> int:
-    """How many frames next to a blank one belong to a fade; index 0 is the frame nearest to it.
+def _fade_beside(deviation: np.ndarray, thumbs: np.ndarray) -> tuple[int, float]:
+    """How many frames next to a blank one belong to a fade, and its evenness (0 for a cut, 1 at best).
 
-    In a fade luma deviation grows away from the blank picture at a steady rate while the pattern stays
-    the same; the fade is over where the growth falls under a third of its usual rate.
+    Index 0 is the frame nearest to the blank one. In a fade luma deviation grows away from the blank
+    picture at a steady rate while the pattern stays the same; the fade is over where the growth falls
+    under a third of its usual rate.
     """
     longest = min(len(deviation), 512)
     if longest < 2:
-        return 0
+        return 0, 0.0
     rise = np.diff(deviation[:longest])
     stop = np.flatnonzero(rise < -0.02 * deviation[: longest - 1] - 0.2)
     grown = int(stop[0]) + 1 if len(stop) else longest
@@ -97,7 +92,7 @@ def _fade_length(deviation: np.ndarray, thumbs: np.ndarray) -> int:
     unlike = np.flatnonzero(alike < 0.7)
     grown = int(unlike[0]) + 1 if len(unlike) else grown
     if grown < 2:
-        return 0
+        return 0, 0.0
     rise = np.diff(deviation[:grown])
     total = deviation[grown - 1]
     half = int(np.searchsorted(deviation[:grown], total / 2)) + 1
@@ -105,9 +100,8 @@ def _fade_length(deviation: np.ndarray, thumbs: np.ndarray) -> int:
     smooth = np.convolve(np.pad(rise, 2, mode="edge"), np.ones(5) / 5, mode="valid")
     slow = np.flatnonzero(smooth[half:] < usual / 3) if len(smooth) > half else np.zeros(0, int)
     length = half + int(slow[0]) if len(slow) else grown
-    if total < 6 or np.max(np.diff(deviation[: length + 1], prepend=0.0)) > 0.6 * total:
-        return 0
-    return length
+    leap = float(np.max(np.diff(deviation[: length + 1], prepend=0.0)) / max(total, 1e-9))
+    return (length, 1 - leap) if total >= 6 and leap <= 0.6 else (0, 0.0)
 
 
 def _alike(thumbs: np.ndarray) -> np.ndarray:
@@ -146,12 +140,10 @@ def dissolves(
         settings: see there.
     """
     found: list[Gradual] = []
-    for start, end in zip(barriers[:-1], barriers[1:], strict=True):
+    for start, end in pairwise(barriers):
         if end - start >= 8:
             part = _dissolves_within(thumbs[start:end], fps, settings)
-            found += [
-                Gradual(g.start + start, g.end + start, g.out, g.into, g.confidence) for g in part
-            ]
+            found += [Gradual(g.start + start, g.end + start, g.out, g.into, g.confidence) for g in part]
     return found
 
 

@@ -11,11 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from curation.stages.captions import Captions
-from curation.stages.recon_targets import ReconTargets
-from curation.stages.shots import Shots
-from curation.stages.subjects import Subjects
-
 from curation.config import Dataset, SettingsError, configure, load, merge, suggestion
 from curation.discover import discover
 from curation.explain import Forecast, explain
@@ -25,6 +20,7 @@ from curation.rows import SOURCE
 from curation.runner import Outcome, Progress, run
 from curation.stage import Fold, Plan, Row, Stage, StopRun, plan
 from curation.stages.analyse import Analyse
+from curation.stages.captions import Captions
 from curation.stages.crop import Crop
 from curation.stages.duplicates import Duplicates
 from curation.stages.export import Export
@@ -32,9 +28,12 @@ from curation.stages.filters import Filters
 from curation.stages.ingest import Identify, Ingest
 from curation.stages.proof import Proof
 from curation.stages.quality import Quality
+from curation.stages.recon_targets import ReconTargets
 from curation.stages.same_film import SameFilm
 from curation.stages.scan import Scan, ToFilms, ToSegments
 from curation.stages.sequences import Sequences, ToSequences
+from curation.stages.shots import Shots
+from curation.stages.subjects import Subjects
 from curation.store import Store, write_atomic
 from pipelines.run_record import run_record
 

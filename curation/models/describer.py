@@ -157,12 +157,11 @@ def _story(scene: Scene, descriptions: dict[str, str]) -> list[str]:
     total = sum(shot.duration_s for shot in shots)
     colours = _and(_most_common([c for shot in shots for c in shot.view.colours]))
     luma = sum(shot.view.luma * shot.duration_s for shot in shots) / total
-    text = [
-        f"{_count(len(shots), 'shot')} follow one another over {_seconds(total)}, in {_name(LIGHT, luma)} "
-        f"pictures that are mostly {colours}."
-        if len(shots) > 1
-        else f"A single shot of {_seconds(total)}, {_name(LIGHT, luma)} and mostly {colours}."
-    ]
+    if all(_name(COLOURFULNESS, shot.view.chroma) == GREY for shot in shots):
+        look = f"{_name(LIGHT, luma)} black-and-white pictures"
+    else:
+        look = f"{_name(LIGHT, luma)} pictures that are mostly {colours}"
+    text = [f"{_count(len(shots), 'shot')}, {_seconds(total)} in all, in {look}."]
     named = sorted(scene.subjects, key=lambda s: (not s.is_primary, -s.screen_time_s, s.label))
     seen_labels = {s.label for shot in shots for s in shot.seen}
     named = [s for s in named if s.label in seen_labels]

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation import rows
-from curation.shot_scores import MAX_HASHES
+from curation.shot_hashes import MAX_HASHES
 from curation.stage import KEPT, Fold, Row
 
 DUPLICATE = pa.struct([("shot_id", rows.STR), ("duplicate_of", rows.STR), ("distance", rows.F64)])
@@ -37,16 +37,16 @@ class Duplicates(Fold):
 
     Attributes:
         max_distance: largest median Hamming distance of copies, of 127 bits; other encodings, sizes,
-            letterboxes and burnt-in subtitles of one picture are up to 8 apart, another shot of the same
-            camera setup 13 and more (Big Buck Bunny, Sintel). A fifth of the hashes may exceed 1.5 times it.
+            letterboxes and burnt-in subtitles of one picture are up to 10 apart, another shot of the same
+            camera setup 14 and more (Big Buck Bunny, Sintel). A fifth of the hashes may exceed 1.5 times it.
         max_distance_within: the same inside one film, where setups come back all the time.
-        min_frames: fewest hashed frames to compare; shots under 1.5 s are not judged.
+        min_frames: fewest hashed pictures to compare; shots under a second are not judged.
         min_cover: shortest over longest of two copies of equal worth.
     """
 
-    max_distance: int = 10
+    max_distance: int = 12
     max_distance_within: int = 4
-    min_frames: int = 3
+    min_frames: int = 2
     min_cover: float = 0.8
 
     name: ClassVar[str] = "duplicates"

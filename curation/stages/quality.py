@@ -9,16 +9,14 @@ import numpy as np
 import pyarrow as pa
 
 from curation import rows
+from curation.shot_hashes import hash_pictures, perceptual_hashes, picture_edges
 from curation.shot_scores import (
     exposure,
     film_bars,
     flicker,
     freeze_share,
-    hash_pictures,
     median,
     motion,
-    perceptual_hashes,
-    picture_edges,
     shake,
     share,
 )

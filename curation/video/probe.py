@@ -303,11 +303,11 @@ def _is_short(container: InputContainer, video: Any, packets: Packets) -> bool:
     """Whether every stream ends well before the duration that the container declares.
 
     Transport and program streams declare none (FFmpeg derives it from the file), so they never are.
+    Times count from 0, not from the first packet: the duration that Matroska declares is its last time.
     """
     declared_s = (container.duration or 0) / av.time_base
-    start_s = (container.start_time or 0) / av.time_base
     slack_s = max(1.0, 0.02 * declared_s)
-    end_s = float(packets.pts.max() * video.time_base) - start_s
+    end_s = float(packets.pts.max() * video.time_base)
     if end_s >= declared_s - slack_s:
         return False
     others = [s for s in container.streams if s.type in ("audio", "subtitle")]
@@ -316,7 +316,7 @@ def _is_short(container: InputContainer, video: Any, packets: Packets) -> bool:
     container.seek(0)
     for packet in container.demux(others):
         if packet.pts is not None:
-            end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base) - start_s)
+            end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
     return end_s < declared_s - slack_s
 
 

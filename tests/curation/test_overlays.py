@@ -22,9 +22,7 @@ def overlays(lengths, texts, *, inside=INSIDE, context=(), flat=None, **settings
         for _ in range(length):
             base = {"clip_index": clip, "frame": 12 * sample, "pts": 500 * sample, "time_s": STEP_S * sample}
             boxes = [
-                box(sample) if callable(box) else box
-                for first, last, box in texts
-                if first <= sample <= last
+                box(sample) if callable(box) else box for first, last, box in texts if first <= sample <= last
             ]
             for x, y, width, height, *score in boxes:
                 rows.append(
@@ -68,7 +66,12 @@ def test_lines_of_changing_width_are_subtitles_though_left_aligned():
 
 
 def test_two_lines_that_merge_into_one_box_stay_subtitles():
-    texts = [(0, 1, line(260, 285)), (0, 1, line(220, 312)), (2, 3, line(260, 285, 46)), (4, 5, line(180, 300))]
+    texts = [
+        (0, 1, line(260, 285)),
+        (0, 1, line(220, 312)),
+        (2, 3, line(260, 285, 46)),
+        (4, 5, line(180, 300)),
+    ]
     assert set(kinds(overlays([6], texts))) == {"subtitle"}
 
 
@@ -197,4 +200,4 @@ def test_runs_bridge_one_missed_sample_but_not_two():
 def test_overlap_is_intersection_over_union():
     a, b = np.array([0.0, 0, 10, 10]), np.array([5.0, 0, 10, 10])
     assert overlap(a, b) == pytest.approx(1 / 3)
-    assert overlap(a, b + [10, 0, 0, 0]) == 0
+    assert overlap(a, b + 10) == 0
