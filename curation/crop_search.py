@@ -5,7 +5,7 @@ rectangle in the source has another one. The search goes over every even height.
 be best are known: the largest rectangle touches an edge of the picture or of an obstacle on both axes, and a
 smaller one may move freely, for which a grid of places is tried besides. What is maximised is
 
-    area / area of the largest rectangle without obstacles + subject_weight * share of subjects kept
+    area / area of the largest rectangle without obstacles + subject_weight * share of subjects inside
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from curation.stage import Row
 HEADED = ("person",)  # classes whose head is above the rest of the box
 GRID_WIDTH, GRID_HEIGHT = 128, 72  # cells of a subject map
 HEAD_SHARE = 0.7  # of a person's weight lies on the head
+UPPER_SHARE, UPPER_PART = 0.5, 0.4  # of any other subject half of the weight lies on the upper two fifths
 PLACES = 33  # places tried on each axis besides those at edges
 HEADROOM = 0.25  # of the height left off is left off above, where nothing else decides: heads are up there
 
@@ -30,7 +31,7 @@ HEADROOM = 0.25  # of the height left off is left off above, where nothing else 
 class Crop(NamedTuple):
     """A rectangle in source pixels, and what it keeps.
 
-    `area_share` is of the picture inside the bars; `kept` is the share of the weight of the subjects.
+    `area_share` is of the picture inside the bars; `kept` as `SubjectMap.kept`.
     """
 
     x: int
@@ -47,23 +48,39 @@ class SubjectMap:
 
     Attributes:
         inside: the picture that the map covers.
+        edges: float64 [N, 4], left, top, right and bottom of what is to be kept, inside the bars.
+        weights: float64 [N].
         summed: float64 [GRID_HEIGHT + 1, GRID_WIDTH + 1], sums of weight over the cells above and left; the
             last is 1, or 0 if there are no subjects.
     """
 
     inside: Inside
+    edges: np.ndarray
+    weights: np.ndarray
     summed: np.ndarray
 
-    def kept(self, x: np.ndarray, y: np.ndarray, width: float, height: float) -> np.ndarray:
+    def covered(self, x: np.ndarray, y: np.ndarray, width: float, height: float) -> np.ndarray:
         """Share of the weight inside rectangles at all pairs of x [X] and y [Y]: float64 [Y, X]."""
-        total = self.summed[-1, -1]
-        if total == 0:
+        if not len(self.weights):
             return np.ones((len(y), len(x)))
         left = _weights((x - self.inside.left) / self.inside.width, GRID_WIDTH)
         right = _weights((x + width - self.inside.left) / self.inside.width, GRID_WIDTH)
         top = _weights((y - self.inside.top) / self.inside.height, GRID_HEIGHT)
         bottom = _weights((y + height - self.inside.top) / self.inside.height, GRID_HEIGHT)
-        return ((bottom - top) @ self.summed @ (right - left).T) / total
+        return (bottom - top) @ self.summed @ (right - left).T
+
+    def kept(self, x: float, y: float, width: float, height: float) -> float:
+        """How much of the subjects a rectangle keeps, 0..1; 1 if there are none.
+
+        Of each its share inside; one that is larger than the rectangle and fills it counts as kept.
+        """
+        if not len(self.weights):
+            return 1.0
+        size = np.maximum(self.edges[:, 2:] - self.edges[:, :2], 0)
+        low = np.maximum(self.edges[:, :2], (x, y))
+        common = np.maximum(np.minimum(self.edges[:, 2:], (x + width, y + height)) - low, 0)
+        least = np.minimum(size.prod(axis=1), width * height)
+        return float(self.weights @ (common.prod(axis=1) / least) / self.weights.sum())
 
 
 def subject_map(boxes: Sequence[Row], inside: Inside) -> SubjectMap:
@@ -74,28 +91,33 @@ def subject_map(boxes: Sequence[Row], inside: Inside) -> SubjectMap:
         inside: the picture inside the black bars. What lies on the bars counts for nothing.
 
     A box weighs its score times the square root of its share of the picture: a subject twice as tall counts
-    twice. Of a person `HEAD_SHARE` of that lies on the head.
+    twice. Of a person `HEAD_SHARE` of that lies on the head. Any other box weighs less the more of the
+    picture it covers, as one that covers all of it says nothing about where to crop.
     """
     placed: list[tuple[np.ndarray, float]] = []
     for box in boxes:
         outline = np.array([box["x"], box["y"], box["width"], box["height"]], np.float64)
-        share = max(outline[2] * outline[3], 0.0) / (inside.width * inside.height)
-        weight = box["score"] * math.sqrt(min(share, 1.0))
+        share = min(max(outline[2] * outline[3], 0.0) / (inside.width * inside.height), 1.0)
+        weight = box["score"] * math.sqrt(share)
         if box["class_name"] in HEADED:
-            placed.append((head(outline), weight * HEAD_SHARE))
-            weight *= 1 - HEAD_SHARE
-        placed.append((outline, weight))
+            upper, part = head(outline), HEAD_SHARE
+        else:
+            upper, part = outline * (1, 1, 1, UPPER_PART), UPPER_SHARE
+            weight *= 1 - share
+        placed += [(upper, weight * part), (outline, weight * (1 - part))]
+    limits = (inside.left, inside.top, inside.right, inside.bottom)
+    corners = [(b[0], b[1], b[0] + b[2], b[1] + b[3]) for b, _ in placed]
+    edges = np.asarray(corners, np.float64).reshape(-1, 4)
+    edges = np.clip(edges, np.tile(limits[:2], 2), np.tile(limits[2:], 2))
+    weights = np.asarray([w for _, w in placed], np.float64)
+    counts = (edges[:, 2:] > edges[:, :2]).all(axis=1) & (weights > 0)
+    edges, weights = edges[counts], weights[counts]
+    across = _cover(edges[:, 0], edges[:, 2], inside.left, inside.width, GRID_WIDTH)
+    down = _cover(edges[:, 1], edges[:, 3], inside.top, inside.height, GRID_HEIGHT)
     summed = np.zeros((GRID_HEIGHT + 1, GRID_WIDTH + 1))
-    placed = [(b, w) for b, w in placed if w > 0 and b[2] > 0 and b[3] > 0]
-    if placed:
-        rects, weights = np.array([b for b, _ in placed]), np.array([w for _, w in placed])
-        across = _cover(rects[:, 0], rects[:, 2], inside.left, inside.width, GRID_WIDTH)
-        down = _cover(rects[:, 1], rects[:, 3], inside.top, inside.height, GRID_HEIGHT)
-        cells = down.T @ (weights[:, None] * across)
-        summed[1:, 1:] = cells.cumsum(axis=0).cumsum(axis=1)
-        if summed[-1, -1] > 0:
-            summed /= summed[-1, -1]
-    return SubjectMap(inside, summed)
+    cells = down.T @ (weights[:, None] * across)
+    summed[1:, 1:] = cells.cumsum(axis=0).cumsum(axis=1) / max(float(weights.sum()), 1e-12)
+    return SubjectMap(inside, edges, weights, summed)
 
 
 def head(box: np.ndarray) -> np.ndarray:
@@ -144,8 +166,8 @@ def find_crop(
         if found is not None and area + found[2] > best_value + 1e-9:
             best_value = area + found[2]
             share = width * height / (inside.width * inside.height)
-            kept = float(subjects.kept(np.array([found[0]]), np.array([found[1]]), width, height)[0, 0])
-            best = Crop(found[0], found[1], width, height, share, min(kept, 1.0))
+            kept = subjects.kept(found[0], found[1], width, height)
+            best = Crop(found[0], found[1], width, height, share, kept)
     return best
 
 
@@ -167,7 +189,7 @@ def _best_place(
         return None
     off_x = np.abs(x - (room[0] + (room[2] - room[0] - width) / 2)) / (room[2] - room[0])
     off_y = np.abs(y - (room[1] + (room[3] - room[1] - height) * HEADROOM)) / (room[3] - room[1])
-    value = subject_weight * subjects.kept(x, y, width, height)
+    value = subject_weight * subjects.covered(x, y, width, height)
     value = value - 1e-4 * (off_x[None, :] + off_y[:, None])
     value[~free] = -np.inf
     row, column = np.unravel_index(int(np.argmax(value)), value.shape)
@@ -208,9 +230,8 @@ def _weights(place: np.ndarray, cells: int) -> np.ndarray:
     return rows
 
 
-def _cover(start: np.ndarray, length: np.ndarray, low: float, size: float, cells: int) -> np.ndarray:
+def _cover(start: np.ndarray, end: np.ndarray, low: float, size: float, cells: int) -> np.ndarray:
     """Share of each interval that lies in each of `cells` equal parts of [low, low + size]: [N, cells]."""
     edges = low + size * np.arange(cells + 1) / cells
-    begin = np.maximum(start[:, None], edges[:-1])
-    end = np.minimum((start + length)[:, None], edges[1:])
-    return np.maximum(end - begin, 0.0) / length[:, None]
+    common = np.minimum(end[:, None], edges[1:]) - np.maximum(start[:, None], edges[:-1])
+    return np.maximum(common, 0.0) / (end - start)[:, None]

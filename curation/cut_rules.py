@@ -85,21 +85,3 @@ def _one(a: Gradual, b: Gradual) -> Gradual:
 
 def _stronger(a: str, b: str) -> str:
     return a if b == CUT else b
-
-
-def split_blanks(
-    graduals: Sequence[Gradual], num_frames: int, longest_flash: int
-) -> tuple[list[Gradual], list[int]]:
-    """Blank stretches without a fade on either side are no transition.
-
-    Returns:
-        The transitions; and the frames at which the film cuts to or from a longer blank stretch, which
-        counts as a shot (a black one, for the quality stage to reject).
-    """
-    kept, cuts = [], []
-    for g in graduals:
-        if g.out != CUT or g.into != CUT:
-            kept.append(g)
-        elif g.end - g.start > longest_flash:
-            cuts += [f for f in (g.start, g.end) if 0 < f < num_frames]
-    return kept, sorted(cuts)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation import likeness
 from curation.signals import Signals
 
-THUMB_FLOOR = 4.0  # squared luma levels: coding noise in black must not look like structure
+LIKE = 0.15  # structural difference of pictures before and after a flash
+CALM = 0.12  # structural change up to which motion need not be looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +22,9 @@ class CutSettings:
     adaptive_threshold: float = 3.0
     min_content: float = 15.0
     content_threshold: float = 27.0
-    structure_ratio: float = 5.0
+    structure_ratio: float = 4.2
     min_structure: float = 0.2
-    veto_structure: float = 0.08
+    max_alike: float = 0.9
     flash_frames: int = 4
 
     def __post_init__(self) -> None:
@@ -45,27 +47,25 @@ def content_scores(signals: Signals) -> np.ndarray:
     return parts.sum(axis=1) / 3.0
 
 
-def structure_scores(thumbs: np.ndarray) -> np.ndarray:
-    """Change of luma structure against the frame before, float64 [N], 0 (same) to about 1 (unlike).
+def structure_scores(thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Change of luma structure against the frame before that no shift of the picture explains.
 
-    Squared difference of the mean-free thumbs over their energy: independent of contrast, so a cut
-    between two dark or two grey pictures counts as much as any other.
+    Args:
+        thumbs: uint8 [N, H, W].
+
+    Returns:
+        float64 [N], 0 (same) to about 1 (unlike); float64 [N], correlation with the frame before where
+        there is change, else 1.
     """
+    change, alike = np.zeros(len(thumbs)), np.ones(len(thumbs))
     if len(thumbs) < 2:
-        return np.zeros(len(thumbs))
-    return np.concatenate([[0.0], unlike(thumbs[:-1], thumbs[1:])])
-
-
-def unlike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Structural difference of pictures, pairwise: uint8 [N, H, W] twice to float64 [N]."""
-    out = np.empty(len(a))
-    for start in range(0, len(a), 4096):  # bounded memory for long films
-        p = a[start : start + 4096].reshape(-1, a.shape[1] * a.shape[2]).astype(np.float32)
-        q = b[start : start + 4096].reshape(p.shape).astype(np.float32)
-        p, q = p - p.mean(axis=1, keepdims=True), q - q.mean(axis=1, keepdims=True)
-        energy = (p**2).mean(axis=1) + (q**2).mean(axis=1) + THUMB_FLOOR
-        out[start : start + 4096] = ((p - q) ** 2).mean(axis=1) / energy
-    return out
+        return change, alike
+    inside = thumbs[(slice(None), *likeness.lit_box(thumbs))]
+    change[1:] = likeness.structure(inside[:-1], inside[1:])
+    moved = np.flatnonzero(change > CALM)
+    if len(moved):
+        change[moved], alike[moved] = likeness.structure_shifted(inside[moved - 1], inside[moved])
+    return change, alike
 
 
 def replay(scores: Sequence[float] | np.ndarray, settings: CutSettings) -> list[int]:
@@ -108,15 +108,15 @@ def hard_cuts(signals: Signals, settings: CutSettings) -> list[Cut]:
     """Hard cuts of a film in ascending order.
 
     Two looks with the same detector, at content (hue, saturation, value) and at structure; then vetoes:
-    chroma noise in black, and flashes.
+    the same picture in another light (or chroma noise in black), and flashes.
     """
-    content, structure = content_scores(signals), structure_scores(signals.thumbs_u8)
-    by_content = [f for f in replay(content, settings) if structure[f] >= settings.veto_structure]
+    content = content_scores(signals)
+    structure, alike = structure_scores(signals.thumbs_u8)
     second = CutSettings(
         adaptive_threshold=settings.structure_ratio, min_content=100 * settings.min_structure
     )
-    by_structure = replay(100 * structure, second)
-    frames = sorted({*by_content, *by_structure} - {0})
+    found = {*replay(content, settings), *replay(100 * structure, second)} - {0}
+    frames = [f for f in sorted(found) if alike[f] < settings.max_alike]
     frames = _without_flashes(frames, signals.thumbs_u8, settings.flash_frames)
     margin = np.maximum(
         _ratio(content, frames) / settings.adaptive_threshold,
@@ -145,7 +145,10 @@ def _without_flashes(frames: list[int], thumbs: np.ndarray, longest: int) -> lis
                 j
                 for j in range(i + 1, len(frames))
                 if frames[j] - start <= longest
-                and unlike(thumbs[start - 1 : start], thumbs[frames[j] : frames[j] + 1])[0] < 0.15
+                and likeness.structure_shifted(thumbs[start - 1 : start], thumbs[frames[j] : frames[j] + 1])[
+                    0
+                ][0]
+                < LIKE
             ),
             None,
         )

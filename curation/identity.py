@@ -26,6 +26,13 @@ GROUPS = {
 }
 """Class name -> group; every other class is an `object`."""
 NOUNS = {"person": "Person", "animal": "Animal", "vehicle": "Object", "object": "Object", "region": "Subject"}
+
+
+def group_of(class_name: str) -> str:
+    """person, animal, vehicle, object or region."""
+    return GROUPS.get(class_name, "object")
+
+
 APART_IOU = 0.5  # two boxes of one frame that overlap less are two things
 """Detectors give one thing two boxes now and then; those overlap more."""
 
@@ -45,10 +52,13 @@ class Evidence:
     weight: float
 
 
+# Set on 683 pairs of tracks of nine sequences, animated and live, that were told apart by hand; with colour
+# and reid 90 % of the joined pairs were right and 56 % of the right ones were joined, with colour alone
+# 77 % and 53 %.
 EVIDENCE = {
-    "colour": Evidence(0.80, 0.04, 1.0),
-    "reid": Evidence(0.65, 0.06, 1.5),
-    "face": Evidence(0.35, 0.07, 3.0),
+    "colour": Evidence(0.72, 0.05, 1.0),
+    "reid": Evidence(0.61, 0.05, 1.5),
+    "face": Evidence(0.50, 0.08, 3.0),
 }
 
 
@@ -79,7 +89,7 @@ class Track:
     @property
     def group(self) -> str:
         """person, animal, vehicle, object or region."""
-        return GROUPS.get(self.class_name, "object")
+        return group_of(self.class_name)
 
 
 @dataclass(frozen=True)
@@ -124,18 +134,14 @@ def log_odds(a: Track, b: Track, max_gap_s: float = 1.5) -> float:
 def class_penalty(a: Track, b: Track) -> float:
     """What different classes take off the log-odds; less where the detector was unsure.
 
-    A region has no class of its own. Films have animals that detectors know as three different ones, hence little for
-    two animals.
+    A region has no class of its own; and animated animals are taken for several kinds of animals, and for people.
     """
     if a.class_name == b.class_name:
         return 0.0
-    if "region" in (a.group, b.group):
-        return 0.3
-    if a.group == b.group:
-        return 0.5
-    living = {"person", "animal"}
-    heavy = 2.0 if {a.group, b.group} <= living else 4.0
-    return heavy * min(1.0, 2 * min(a.score, b.score))
+    if a.group == b.group or "region" in (a.group, b.group):
+        return 0.2
+    both_live = {a.group, b.group} <= {"person", "animal"}
+    return (1.0 if both_live else 2.0) * min(1.0, 2 * min(a.score, b.score))
 
 
 def continuity(a: Track, b: Track, max_gap_s: float) -> float:
@@ -207,14 +213,14 @@ def subject_class(tracks: Sequence[Track]) -> str:
     votes: dict[str, float] = defaultdict(float)
     for track in tracks:
         votes[track.class_name] += track.score * len(track.frames)
-    named = {name: v for name, v in votes.items() if GROUPS.get(name, "object") != "region"}
+    named = {name: v for name, v in votes.items() if group_of(name) != "region"}
     if sum(named.values()) >= 0.2 * sum(votes.values()):
-        votes = named  # type: ignore[assignment]
+        votes = defaultdict(float, named)
     by_group: dict[str, float] = defaultdict(float)
     for name, value in votes.items():
-        by_group[GROUPS.get(name, "object")] += value
+        by_group[group_of(name)] += value
     best = min(by_group, key=lambda g: (-by_group[g], g))
-    inside = [n for n in votes if GROUPS.get(n, "object") == best]
+    inside = [n for n in votes if group_of(n) == best]
     return min(inside, key=lambda n: (-votes[n], n))
 
 

@@ -101,7 +101,7 @@ def draw_crop(
         crop: x, y, width, height in source pixels.
         overlays: of the sequence; those on screen at `time_s` are drawn with a thick line.
         time_s: of the frame, seconds.
-        width: of each of the two pictures in the result, pixels.
+        width: of the picture before, pixels; the one after has its height.
     """
     import cv2
 
@@ -123,20 +123,8 @@ def draw_crop(
     corner = round(x * scale), round(y * scale)
     other = round((x + columns) * scale) - 1, round((y + rows) * scale) - 1
     cv2.rectangle(before, corner, other, (255, 255, 255), 1)
-    return beside([before, fit(after, before.shape[0], width)])
-
-
-def fit(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 [height, width, 3]: the picture scaled to lie inside, black around it."""
-    import cv2
-
-    scale = min(height / picture.shape[0], width / picture.shape[1])
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    canvas = np.zeros((height, width, 3), np.uint8)
-    top, left = (height - size[1]) // 2, (width - size[0]) // 2
-    scaled = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    canvas[top : top + size[1], left : left + size[0]] = scaled
-    return canvas
+    size = max(1, round(columns * before.shape[0] / rows)), before.shape[0]
+    return beside([before, cv2.resize(after, size, interpolation=cv2.INTER_AREA)])
 
 
 def jpeg(picture: np.ndarray, quality: int) -> bytes:

@@ -251,7 +251,7 @@ def shake(times: np.ndarray, thumbs: np.ndarray) -> float | None:
 
 LIT_LUMA = 8.0
 """Mean luma above which a picture's black edges say something about bars."""
-SAME_BAR = 0.025
+SAME_BAR = 0.01
 """Share of height or width within which two measurements may show the same bar: coding noise at its edge."""
 
 
@@ -279,14 +279,14 @@ def film_bars(
         return [None] * num_shots
     narrow = np.array([own[i].min(0) for i in seen])
     wide = np.array([own[i].max(0) for i in seen])
-    slack = [round(SAME_BAR * size[side // 2]) for side in range(4)]
+    slack = [max(2, round(SAME_BAR * size[side // 2])) for side in range(4)]
     common = [_common(wide[:, side], slack[side]) for side in range(4)]
     sides = np.empty((num_shots, 4), np.int64)
     for side in range(4):
         is_paired = common[side] <= 2 * common[side ^ 1]  # top with bottom, left with right
         film_width = common[side] if is_paired else 0
         holds = (film_width > 0) & (wide[:, side] >= film_width - slack[side])
-        recurring = [_recurring(narrow[:, side], low, max(2, slack[side] // 4)) for low in narrow[:, side]]
+        recurring = [_recurring(narrow[:, side], low, slack[side]) for low in narrow[:, side]]
         widths = np.where(holds, film_width, recurring)
         sides[:, side] = widths.min()  # shots too dark to tell
         sides[seen, side] = widths
@@ -303,7 +303,7 @@ def _common(wide: np.ndarray, slack: int) -> int:
 
 def _recurring(known: np.ndarray, wanted: int, slack: int) -> int:
     """The widest bar <= `wanted` that at least two shots have, else the narrowest of all."""
-    for value in sorted({int(v) for v in known if v <= wanted}, reverse=True):
+    for value in sorted({int(v) for v in known if slack < v <= wanted}, reverse=True):
         if (np.abs(known - value) <= slack).sum() > 1 or len(known) == 1:
             return value
     return int(known.min())

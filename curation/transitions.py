@@ -7,7 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from curation import likeness
+
 BLOCK_ROWS, BLOCK_COLUMNS = 3, 4  # a thumb in blocks of 6 x 8 pixels
+LEAP = 6.0  # luma deviation of a picture beside a blank one that makes the change a cut
+MOTION = 0.45  # share of change that shifting leaves: pans up to 0.35, dissolves from 0.53 on
 CHUNK = 2048  # frames per step: memory stays flat in film length
 
 
@@ -15,6 +19,7 @@ CHUNK = 2048  # frames per step: memory stays flat in film length
 class GradualSettings:
     """How gradual transitions are decided; `curation.stages.shots.Shots` says what each setting means."""
 
+    flash_frames: int = 4
     blank_deviation: float = 3.0
     min_fade_s: float = 0.12
     min_dissolve_s: float = 0.3
@@ -50,8 +55,10 @@ def blank_runs(deviation: np.ndarray, limit: float) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
-def fades(deviation: np.ndarray, thumbs: np.ndarray, fps: float, settings: GradualSettings) -> list[Gradual]:
-    """Every run of blank frames with the fades that lead into and out of it.
+def fades(
+    deviation: np.ndarray, thumbs: np.ndarray, fps: float, settings: GradualSettings
+) -> tuple[list[Gradual], list[int]]:
+    """Runs of blank frames with the fades that lead into and out of them.
 
     Args:
         deviation: float [N], standard deviation of luma.
@@ -60,19 +67,25 @@ def fades(deviation: np.ndarray, thumbs: np.ndarray, fps: float, settings: Gradu
         settings: see there.
 
     Returns:
-        One entry per run; a side without a fade is "cut".
+        One entry per run with a fade on a side (the other side may be a cut); and the frames at which
+        the film cuts to or from a run without a fade. A run at which nothing leaps (a dark shot that
+        passes the limit by a little) is neither.
     """
     shortest = max(3, round(settings.min_fade_s * fps))
-    found = []
+    found, cuts = [], []
     for start, end in blank_runs(deviation, settings.blank_deviation):
         before = _fade_beside(deviation[:start][::-1], thumbs[:start][::-1])
         after = _fade_beside(deviation[end:], thumbs[end:])
         lengths = [n if n >= shortest else 0 for n, _ in (before, after)]
         sure = [s for n, s in (before, after) if n >= shortest]
-        out, into = ("fade" if n else "cut" for n in lengths)
-        confidence = round(min(sure), 3) if sure else 1.0
-        found.append(Gradual(start - lengths[0], end + lengths[1], out, into, confidence))
-    return found
+        if sure:
+            out, into = ("fade" if n else "cut" for n in lengths)
+            confidence = round(min(sure), 3)
+            found.append(Gradual(start - lengths[0], end + lengths[1], out, into, confidence))
+        elif end - start > settings.flash_frames:
+            cuts += [start] if start > 0 and deviation[start - 1] >= LEAP else []
+            cuts += [end] if end < len(deviation) and deviation[end] >= LEAP else []
+    return found, cuts
 
 
 def _fade_beside(deviation: np.ndarray, thumbs: np.ndarray) -> tuple[int, float]:
@@ -154,7 +167,7 @@ def _dissolves_within(thumbs: np.ndarray, fps: float, settings: GradualSettings)
             break
         for centre in _mixed(thumbs, half, settings):
             evidence = _straightness(thumbs, centre, half) - _missing_dip(thumbs, centre, half)
-            if evidence >= settings.min_dissolve:
+            if evidence >= settings.min_dissolve and not _is_motion(thumbs, centre, half):
                 candidates.append(_Candidate(int(centre), half, evidence))
     candidates.sort(key=lambda c: (-c.half * c.evidence, c.centre))
     found: list[Gradual] = []
@@ -249,6 +262,14 @@ def _straightness(thumbs: np.ndarray, centre: int, half: int) -> float:
     if np.min(along[1:-1]) < 0.2:
         return 0.0
     return float(whole / max(lengths.sum(), 1e-9))
+
+
+def _is_motion(thumbs: np.ndarray, centre: int, half: int) -> bool:
+    """Whether shifting the pictures explains most of the change on the way."""
+    at = np.linspace(centre - half, centre + half, 9).round().astype(int)
+    before, after = thumbs[at[:-1]], thumbs[at[1:]]
+    shifted, _ = likeness.structure_shifted(before, after)
+    return bool(shifted.sum() < MOTION * likeness.structure(before, after).sum())
 
 
 def _extent(thumbs: np.ndarray, candidate: _Candidate) -> tuple[int, int]:

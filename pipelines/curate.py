@@ -60,6 +60,11 @@ STEPS: tuple[type[Stage] | type[Fold], ...] = (
 )
 
 
+DEMO = "demo"
+BUILT_IN = {DEMO: Dataset(films=DEMO, licence="see the dataset card", preset="paper-text")}
+"""Datasets that need no entry in datasets.yaml; an entry of the same name replaces them."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A resolved request.
@@ -116,7 +121,7 @@ def resolve(
     Raises:
         SettingsError: a name or setting does not exist.
     """
-    datasets = load(config) if config.exists() else {}
+    datasets = BUILT_IN | (load(config) if config.exists() else {})
     name, dataset = _dataset(films, datasets, config)
     chosen = preset or dataset.preset
     if chosen not in PRESETS:
@@ -148,19 +153,18 @@ def _dataset(films: list[str], datasets: dict[str, Dataset], config: Path) -> tu
 
 
 def prepare(job: Job) -> list[Row]:
-    """Claim the output folder, make the demo film if asked for, list the films.
+    """List the films, claim the output folder, make the demo film if asked for.
 
     Raises:
         StopRun: the folder holds something else.
         NothingFound: a source names no file.
     """
+    demo = job.name == DEMO and DEMO in job.sources
+    rows = discover([s for s in job.sources if not (demo and s == DEMO)], job.licence)
     claim(job)
-    sources = []
-    for source in job.sources:
-        if source == "demo" and job.name == "demo":
-            source = str(demo_film(job.output / "source"))
-        sources.append(source)
-    return discover(sources, job.licence)
+    if demo:
+        rows += discover([str(demo_film(job.output / "source"))], job.licence)
+    return rows
 
 
 def demo_film(folder: Path) -> Path:
@@ -204,14 +208,15 @@ def only_run(job: Job) -> Iterator[None]:
         yield
 
 
-def curate(job: Job, *, on_ray: bool = True, progress: Progress | None = None, place: str = "") -> Report:
-    """Run the plan and publish.
+def curate(
+    job: Job, rows: list[Row], *, on_ray: bool = True, progress: Progress | None = None, place: str = ""
+) -> Report:
+    """Run the plan over the rows of `prepare` and publish.
 
     Raises:
-        StopRun, NothingFound: with one line for the user; finished work is kept.
+        StopRun: with one line for the user; finished work is kept.
     """
     started = time.perf_counter()
-    rows = prepare(job)
     with only_run(job):
         job.store.clean()
         outcome = run(job.plan, rows, job.store, on_ray=on_ray, progress=progress)
@@ -221,5 +226,11 @@ def curate(job: Job, *, on_ray: bool = True, progress: Progress | None = None, p
 
 
 def forecast(job: Job) -> list[Forecast]:
-    """What `curate` would do and why."""
-    return explain(job.plan, prepare(job), job.store)
+    """What `curate` would do and why. Nothing is written, not even the demo film."""
+    from curation.demo.film import FILM_NAME
+
+    demo = job.name == DEMO and DEMO in job.sources
+    film = job.output / "source" / FILM_NAME
+    sources = [s for s in job.sources if not (demo and s == DEMO)]
+    sources += [str(film)] if demo and film.exists() else []
+    return explain(job.plan, discover(sources, job.licence), job.store)

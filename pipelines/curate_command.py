@@ -21,7 +21,7 @@ from rich.table import Table
 
 from curation.explain import Forecast
 from curation.runner import Progress as ProgressCallback
-from pipelines.curate import Job, Report, curate, forecast, resolve
+from pipelines.curate import Job, Report, curate, forecast, prepare, resolve
 
 
 def main(
@@ -40,9 +40,13 @@ def main(
     if explain_only:
         show_forecast(console, job, forecast(job))
         return
-    console.print(f"[bold]{job.name}[/]: preset {job.preset}, output {job.output}", highlight=False)
+    rows = prepare(job)
+    console.print(
+        f"[bold]{job.name}[/]: {len(rows)} file(s), preset {job.preset}, output {job.output}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
     with place_to_run(console, job, on_ray=on_ray) as place, progress_bars(console) as progress:
-        report = curate(job, on_ray=on_ray, progress=progress, place=place)
+        report = curate(job, rows, on_ray=on_ray, progress=progress, place=place)
     show_report(console, report)
 
 
@@ -53,9 +57,7 @@ def place_to_run(console: Console, job: Job, *, on_ray: bool) -> Iterator[str]:
         yield "a plain loop in one process"
         return
     from curation.cluster import cluster
-    from pipelines.curate import claim
 
-    claim(job)
     with contextlib.ExitStack() as stack:
         with console.status("starting Ray (about ten seconds)"):
             place = stack.enter_context(cluster(job.store.root))
@@ -103,7 +105,7 @@ def show_report(console: Console, report: Report) -> None:
         total = sum(counts.get(s, 0) for s in ("kept", "rejected", "failed"))
         count.add_row(name, str(total), *(str(counts.get(s, 0)) for s in ("kept", "rejected", "failed")))
     console.print(count)
-    for line in problems(tables):
+    for line in problems(report):
         console.print(line, style="yellow", highlight=False, soft_wrap=True, markup=False)
     console.print(coverage_table(tables.get("film", []), report.job.preset))
     passes = record["decode_passes"]
@@ -117,16 +119,16 @@ def show_report(console: Console, report: Report) -> None:
         console.print(f"{name:<9} {path}", highlight=False, soft_wrap=True)
 
 
-def problems(tables: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """One line per file or sequence that was not kept (sequences summed up by reason)."""
+def problems(report: Report) -> list[str]:
+    """One line per file that was not kept; sequences summed up by reason."""
     lines = [
-        f"{row['status']}: {row['path']!r}: {row['reason']}: {row['detail']}"
-        for row in tables.get("film", [])
-        if row["status"] != "kept"
+        f"{film['status']}: {film['path']!r}: {film['reason']}: {film['detail']}"
+        for film in report.published.films
+        if film["status"] != "kept"
     ]
     reasons = Counter(
         (row["status"], row["stage"], row["reason"])
-        for row in tables.get("sequence", [])
+        for row in report.outcome.tables.get("sequence", [])
         if row["status"] != "kept"
     )
     lines += [

@@ -40,16 +40,15 @@ def page() -> str:
 
 
 def attributes(step: type) -> dict[str, str]:
-    """The sentences of a docstring's `Attributes:` section, by name."""
-    text = inspect.cleandoc(step.__doc__ or "")
-    section = re.search(r"^Attributes:\n((?:    .*\n?|\n)+)", text, re.MULTILINE)
-    if not section:
-        return {}
+    """The sentences of the `Attributes:` sections of a class and its bases, by name."""
     found: dict[str, str] = {}
-    for item in re.split(r"\n(?=    \w)", section.group(1).rstrip()):
-        names, _, sentence = item.strip().partition(":")
-        for name in names.split(","):
-            found[name.strip()] = " ".join(sentence.split()).replace("|", "\\|")
+    for cls in reversed(step.__mro__):
+        text = inspect.cleandoc(cls.__doc__ or "")
+        section = re.search(r"^Attributes:\n((?:    .*\n?|\n)+)", text, re.MULTILINE)
+        for item in re.split(r"\n(?=    \w)", section.group(1).rstrip()) if section else []:
+            names, _, sentence = item.strip().partition(":")
+            for name in names.split(","):
+                found[name.strip()] = " ".join(sentence.split()).replace("|", "\\|")
     return found
 
 

@@ -70,11 +70,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class DemoFilm:
-    """Where the film and its ground truth lie."""
+    """Where the film and its ground truth lie. Its text and its file system path are the film's."""
 
     path: Path
     truth_path: Path
     truth: GroundTruth
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
 def render(folder: Path, progress: Progress | None = None) -> DemoFilm:

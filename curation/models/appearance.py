@@ -3,7 +3,7 @@
     kind     tier      what                                                                     for
     colour   embedded  Lab colours of upper, middle and lower part, where they differ from the  everything
                        surround; coarse outline
-    reid     full      OSNet (Zhou et al., 2019): 256x128 -> 512                                persons
+    reid     full      OSNet (Zhou et al., 2019): 256x128 -> 512                                everything
     face     full      YuNet finds it, MobileFaceNet (Chen et al., 2018): 112x112 -> 128        persons
 
 All vectors have length 1. The vectors of a track are means over its best crops.
@@ -26,7 +26,8 @@ from curation.stage import Row
 
 MARGIN = 0.25  # of the box on each side: the surround that colours are compared with
 CROP_SIDE = 320  # longest side of a kept crop
-L_BINS, AB_BINS = 8, 12
+L_BINS, AB_BINS = 8, 16
+AB_REACH = 50  # a and b beyond +-50 fall into the outermost cells; few surfaces have more
 BANDS = 3
 GRADIENT_CELLS, GRADIENT_BINS = (6, 3), 8
 WEIGHTS = {"colour": 1.0, "tone": 0.5, "outline": 0.35}
@@ -149,8 +150,8 @@ def _chroma(lab: np.ndarray, weight: np.ndarray) -> np.ndarray:
     import cv2
 
     cells = np.zeros((AB_BINS, AB_BINS), np.float32)
-    # a and b of real pictures fill the middle of 0..255 only.
-    place = np.clip((lab[..., 1:].astype(np.float32) - 128) / 80 * 0.5 + 0.5, 0, 0.999) * AB_BINS
+    place = (lab[..., 1:].astype(np.float32) - 128) / AB_REACH * 0.5 + 0.5
+    place = np.clip(place, 0, 0.999) * AB_BINS
     index = place.astype(np.int32)
     np.add.at(cells, (index[..., 0], index[..., 1]), weight)
     return _root(cv2.GaussianBlur(cells, (3, 3), 0.7, borderType=cv2.BORDER_REPLICATE))
@@ -206,7 +207,7 @@ class Appearance:
     def look(self, crops: Sequence[Crop], class_name: str) -> Look:
         """The look of a track from its best crops (at least one)."""
         person = class_name == PERSON
-        reid = [self.reid_vector(c) for c in crops] if person and self._reid is not None else []
+        reid = [self.reid_vector(c) for c in crops] if self._reid is not None else []
         faces = [v for c in crops if (v := self.face_vector(c)) is not None] if person else []
         return Look(
             colour=unit(np.mean([colour_vector(c) for c in crops], 0)),
@@ -266,8 +267,8 @@ class Appearance:
 def save_looks(path: Path, looks: dict[int, Look]) -> None:
     """Write looks by track id as an npz.
 
-    Its arrays: `track_id` [T]; `colour`, `reid`, `face` [T, D], NaN where a track has none (D is 0 where no track
-    has); `colours` [T, 3], empty strings after the last name.
+    Its arrays: `track_id` [T]; `colour`, `reid`, `face` [T, D], NaN where a track has none (D is 0 where no
+    track has); `colours` [T, 3], empty strings after the last name.
     """
     ids = sorted(looks)
     arrays: dict[str, Any] = {"track_id": np.asarray(ids, np.int32)}

@@ -10,7 +10,7 @@ the middle count for more.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,8 +31,11 @@ FADE = 0.9  # share of the evidence that is carried to the next picture
 MIN_MOTION = 0.4  # working pixels per picture: what flow makes of noise
 MIN_CHANGE = 6.0  # grey levels after the camera's motion is taken off
 BLACK = 24  # luma of black bars at most
-MIN_SHARE, MAX_SHARE = 0.004, 0.92  # of the picture's area
+MIN_SHARE, MAX_SHARE = 0.004, 0.6  # of the picture's area
 MAX_REGIONS = 4
+MIN_BELIEF, THRESHOLDS, MIN_CONTRAST = 0.3, (0.5, 0.6, 0.7, 0.8), 2.0
+MAX_RESTLESS = 0.15  # mean evidence of motion up to which a picture counts as still
+STILL_WEIGHT = 0.6  # of a still thing's belief: enough to be followed, less than anything that moves
 """Numbers above were set on animation and live action at 4 to 8 pictures a second."""
 
 
@@ -103,17 +106,21 @@ class MovingRegions:
         opencv: Any = cv2  # its type stubs lack some names
         self._flow = opencv.DISOpticalFlow_create(opencv.DISOPTICAL_FLOW_PRESET_FAST)
         self._memory: _Memory | None = None
+        self._still: np.ndarray | None = None
 
     def start_shot(self) -> None:
         """Forget the pictures so far."""
-        self._memory = None
+        self._memory, self._still = None, None
 
     def detect(self, picture_bgr_u8: np.ndarray) -> Detections:
         """Regions in a picture uint8 [H, W, 3], best score first; none in the first picture of a shot."""
         saliency = self.saliency(picture_bgr_u8)
         if saliency is None:
             return Detections()
-        return boxes_of(saliency, picture_bgr_u8.shape[0], picture_bgr_u8.shape[1])
+        moving = boxes_of(saliency, picture_bgr_u8.shape[0], picture_bgr_u8.shape[1])
+        if len(moving) or self._still is None:
+            return moving
+        return boxes_of(self._still, picture_bgr_u8.shape[0], picture_bgr_u8.shape[1])
 
     def describe(self) -> list[Row]:
         """`curation.rows.MODEL` values."""
@@ -151,6 +158,8 @@ class MovingRegions:
         fresh = np.clip(own / motion_scale(own[inside]), 0, 1) * np.clip(seen / MIN_CHANGE, 0, 1)
         carried = warp(memory.evidence, back)
         memory.evidence = (np.maximum(fresh, FADE * carried) * inside).astype(np.float32)
+        restless = float(memory.evidence[inside].mean()) if inside.any() else 1.0
+        self._still = STILL_WEIGHT * standing_out(code, inside) if restless < MAX_RESTLESS else None
         memory.moving = FADE * memory.moving + histogram(code, memory.evidence)
         memory.still = FADE * memory.still + histogram(code, (1 - memory.evidence) * inside)
         memory.grey = grey
@@ -198,28 +207,80 @@ def warp(values: np.ndarray, back: np.ndarray) -> np.ndarray:
     )
 
 
-def boxes_of(saliency: np.ndarray, height: int, width: int) -> Detections:
-    """Boxes around the connected parts of a belief map, in pixels of a picture of `height` x `width`."""
+def boxes_of(belief: np.ndarray, height: int, width: int) -> Detections:
+    """Boxes around the connected parts of a belief map, in pixels of a picture of `height` x `width`.
+
+    A threshold must set something off from the rest: where belief is spread over the picture (a camera that
+    moves through a scene) the threshold rises until it does, or there are no boxes.
+    """
+    peak = float(belief.max())
+    for share in THRESHOLDS:
+        parts = components(belief, max(MIN_BELIEF, share * peak))
+        mask = np.zeros(belief.shape, bool)
+        for part in parts:
+            mask |= part.mask
+        if mask.mean() <= MAX_SHARE and _contrast(belief, mask) >= MIN_CONTRAST:
+            break
+    else:
+        return Detections()
+    scale = (width / belief.shape[1], height / belief.shape[0]) * 2
+    parts.sort(key=lambda part: -part.score)
+    parts = parts[:MAX_REGIONS]
+    boxes = [np.multiply(part.box, scale).tolist() for part in parts]
+    return detections(boxes, [part.score for part in parts], [REGION] * len(parts))
+
+
+def _contrast(belief: np.ndarray, mask: np.ndarray) -> float:
+    """Mean belief inside a mask over that outside; infinite where one of them is empty."""
+    if not mask.any() or mask.all():
+        return float("inf")
+    return float(belief[mask].mean()) / max(float(belief[~mask].mean()), 1e-6)
+
+
+class Part(NamedTuple):
+    """A connected part of a belief map: its pixels bool [H, W], its box and its score 0..1."""
+
+    mask: np.ndarray
+    box: tuple[int, int, int, int]
+    score: float
+
+
+def components(belief: np.ndarray, threshold: float) -> list[Part]:
+    """Connected parts over a threshold, small holes closed, tiny ones dropped."""
     import cv2
 
-    mask: Any = (saliency > max(0.3, 0.5 * float(saliency.max()))).astype(np.uint8)
-    kernel = np.ones((5, 5), np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, kernel)
+    mask: Any = (belief > threshold).astype(np.uint8)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    found: list[tuple[list[float], float]] = []
+    count, names, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    parts = []
     for i in range(1, count):
         x, y, w, h, area = (int(v) for v in stats[i])
         share = area / mask.size
-        if not MIN_SHARE <= share <= MAX_SHARE:
-            continue
-        belief = float(saliency[labels == i].mean())
-        scale_x, scale_y = width / mask.shape[1], height / mask.shape[0]
-        box = [x * scale_x, y * scale_y, w * scale_x, h * scale_y]
-        found.append((box, belief * min(1.0, 0.6 + 4 * share)))
-    found.sort(key=lambda item: -item[1])
-    found = found[:MAX_REGIONS]
-    return detections([b for b, _ in found], [s for _, s in found], [REGION] * len(found))
+        if share >= MIN_SHARE:
+            own = names == i
+            score = float(belief[own].mean()) * min(1.0, 0.6 + 4 * share)
+            parts.append(Part(own, (x, y, w, h), score))
+    return parts
+
+
+def standing_out(code: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Belief 0..1 that a pixel belongs to a thing that stands still: colours that the rim lacks, near the middle.
+
+    Args:
+        code: int32 [H, W] from `colour_code`.
+        inside: bool [H, W], pixels that count.
+    """
+    import cv2
+
+    height, width = code.shape
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    rim = (np.minimum(x, width - 1 - x) < 0.08 * width) | (np.minimum(y, height - 1 - y) < 0.1 * height)
+    middle = np.exp(-(((x / width - 0.5) / 0.25) ** 2 + ((y / height - 0.5) / 0.3) ** 2) / 2)
+    other = histogram(code, (rim & inside).astype(np.float32))
+    own = histogram(code, (middle * inside).astype(np.float32))
+    colour = posterior(own, other)[code]
+    return (cv2.blur(colour, (5, 5)) * middle**0.5 * inside).astype(np.float32)
 
 
 class WithRegions:
@@ -245,12 +306,15 @@ class WithRegions:
 
 
 def covered(found: Detections, regions: Detections) -> np.ndarray:
-    """Bool [R]: regions that are (part of) what the other boxes show."""
+    """Bool [R]: regions that are (part of) what the other boxes show, or whose motion those explain."""
     if not len(found) or not len(regions):
         return np.zeros(len(regions), bool)
     area = np.maximum(regions.boxes[:, 2:].prod(1), 1)
     inside = overlap(found.boxes, regions.boxes) / area
-    return (inside > 0.6).any(0) | (iou(found.boxes, regions.boxes) > 0.3).any(0)
+    known = np.maximum(found.boxes[:, 2:].prod(1), 1)[:, None]
+    explained = (overlap(found.boxes, regions.boxes) > 0.6 * known) & (known > 0.1 * area)
+    same = iou(found.boxes, regions.boxes) > 0.3
+    return ((inside > 0.6) | explained | same).any(0)
 
 
 def join(a: Detections, b: Detections) -> Detections:

@@ -150,8 +150,8 @@ class OpenCvDetector:
 def merge(people: Detections, regions: Detections) -> Detections:
     """Persons, and the regions that are not persons.
 
-    A region that covers the same thing as a person (IoU of 0.5 or more) gives the person its outline, which moves
-    with the picture; a region mostly inside a person's box is a part of that person and is dropped.
+    A region that covers the same thing as a person (IoU of 0.5 or more) gives the person its outline, which
+    moves with the picture; a region mostly inside a person's box is a part of that person and is dropped.
     """
     boxes, scores = people.boxes.astype(np.float64).copy(), people.scores.copy()
     keep = np.ones(len(regions), bool)

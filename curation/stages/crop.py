@@ -27,7 +27,7 @@ from curation.overlays import (
 from curation.signals import Signals
 from curation.stage import Folder, Reject, Row, Stage, Worker
 
-SOFT_EDGE = 2  # pixels beside a black bar that blur and rounding may have darkened
+SOFT_EDGE = 4  # pixels beside a black bar that blur and compression may have darkened; 3 were seen
 FLAT_RANGE = 12  # 8-bit luma around the median that counts as flat
 FLAT_SHARE = 0.6  # of the picture
 REASONS = (

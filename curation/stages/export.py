@@ -30,8 +30,9 @@ class Export(Stage):
         height: of the clips, pixels.
         width: of the clips, pixels.
         crf: constant rate factor of x264; lower is better and larger. 17 keeps 44 to 46 dB on real film.
-        preset: of x264. `veryfast` takes 1.4 to 4 bare decodes of the source; `faster` half as much
-            again and `medium` three times as much, for files a fifth smaller at equal fidelity.
+        preset: of x264. `veryfast` takes 1.4 (720p source) to 4.3 (486p) bare decodes of the source;
+            `faster` half as much again, `medium` three times as much, for files a fifth smaller at equal
+            fidelity.
         trim: cut clips to 4n+1 frames, the lengths that the model's video codec takes.
         threads: decoder threads.
     """

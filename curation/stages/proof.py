@@ -24,6 +24,8 @@ PROOF = pa.schema([("proof", pa.list_(PICTURE))])
 subjects), crop (about the sequence: a source frame before and after), cast (about a subject id: it in each of
 its clips)."""
 
+SPANS_TRIED = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class Proof(Stage):
@@ -106,8 +108,9 @@ class Proof(Stage):
             cast[subject].append(cut_out(frames[box["k"]], map_box(box, crop), self.cast_height))
 
     def _film_frame(self, row: Row, folder: Folder) -> np.ndarray:
-        time_s = telling_time(row)
-        picture = _film_picture(row, time_s, folder)
+        start_pts, pts = telling_frame(row)
+        picture = _film_picture(row, start_pts, pts, folder)
+        time_s = seconds(row["stream"], pts)
         crop = (row["crop_x"], row["crop_y"], row["crop_width"], row["crop_height"])
         return draw_crop(picture, crop, row["overlays"] or [], time_s, self.film_width)
 
@@ -115,18 +118,30 @@ class Proof(Stage):
 # -- choices ------------------------------------------------------------------------------------
 
 
-def telling_time(row: Row) -> float:
-    """Seconds of the film at which the crop has most to show: inside the longest subtitle, else logo.
+def telling_frame(row: Row) -> tuple[int, int]:
+    """Where the crop has most to show: inside a subtitle, else a logo, else the first clip.
 
-    Without either, the middle of the first clip.
+    Returns:
+        Timestamps of the key frame to decode from and of the frame to show, in ticks. They are the same
+        where a key frame lies inside such a span, so that only one frame is decoded.
     """
+    stream, spans = row["stream"], telling_spans(row)
+    for start, end in spans[:SPANS_TRIED]:
+        key = key_frame_before(row["path"], stream, ticks(stream, end))
+        if key >= ticks(stream, start):
+            return key, key
+    middle = ticks(stream, sum(spans[0]) / 2)
+    return key_frame_before(row["path"], stream, middle), middle
+
+
+def telling_spans(row: Row) -> list[tuple[float, float]]:
+    """Spans of subtitles in seconds, longest first; without any, of logos; without both, the first clip."""
     for kind in ("subtitle", "logo"):
-        found = [o for o in row["overlays"] or [] if o["kind"] == kind]
-        if found:
-            longest = max(found, key=lambda o: (o["end_s"] - o["start_s"], -o["start_s"]))
-            return (longest["start_s"] + longest["end_s"]) / 2
+        spans = [(o["start_s"], o["end_s"]) for o in row["overlays"] or [] if o["kind"] == kind]
+        if spans:
+            return sorted(spans, key=lambda span: (span[0] - span[1], span))
     clip = row["clip_files"][0]
-    return (clip["start_s"] + clip["end_s"]) / 2
+    return [(clip["start_s"], clip["end_s"])]
 
 
 def busiest_frame(boxes: Sequence[Row]) -> int | None:
@@ -181,18 +196,18 @@ def _frames(video: Path, wanted: set[int], folder: Folder) -> dict[int, np.ndarr
     return found
 
 
-def _film_picture(row: Row, time_s: float, folder: Folder) -> np.ndarray:
+def _film_picture(row: Row, start_pts: int, pts: int, folder: Folder) -> np.ndarray:
     """The source frame at a time, BGR; every frame decoded on the way to it is counted."""
-    stream = row["stream"]
-    wanted = ticks(stream, time_s)
-    start, shown = key_frame_before(row["path"], stream, wanted), None
-    for frame in decode_span(row["path"], stream, start, None):
-        if shown is not None and frame.pts is not None and frame.pts > wanted:
+    stream, shown, count = row["stream"], None, 0
+    for frame in decode_span(row["path"], stream, start_pts, None):
+        if shown is not None and frame.pts is not None and frame.pts > pts:
             break
-        folder.count("decoded_frames", 1)
-        shown = frame
+        shown, count = frame, count + 1
+        if frame.pts == pts:
+            break
     assert shown is not None
-    folder.count("decoded_s", max(0.0, seconds(stream, wanted) - seconds(stream, start)))
+    folder.count("decoded_frames", count)
+    folder.count("decoded_s", count / stream["fps"])
     return to_bgr(shown, stream)
 
 

@@ -79,19 +79,23 @@ def _score(shot: Signals, times: np.ndarray, end_s: float, bars: Bars | None, si
     picture = picture_edges(bars, size)
     pictures = hash_pictures(times, end_s, shot.thumbs_u8)
     top, bottom, left, right = bars or (None, None, None, None)
-    return {
+    scores = {
         **exposure(shot.luma),
         "sharpness": median(shot.sharpness),
         "motion": motion(times, shot.thumbs_u8),
         "shake": shake(times, shot.thumbs_u8),
         "freeze_share": freeze_share(np.append(times, end_s), shot.thumbs_u8, shot.content[:, 2]),
         "flicker": flicker(shot.luma[:, 0]),
+        "corrupt_share": share(shot.corrupt),
+        "aesthetic": None,
+    }
+    return {
+        # The last digits of a float differ between kinds of processors; what is kept must not.
+        **{name: None if value is None else round(value, 6) for name, value in scores.items()},
         "bar_top": top,
         "bar_bottom": bottom,
         "bar_left": left,
         "bar_right": right,
-        "corrupt_share": share(shot.corrupt),
-        "aesthetic": None,
         "phash": perceptual_hashes(pictures[0], picture),
         "phash_end": perceptual_hashes(pictures[1], picture),
     }

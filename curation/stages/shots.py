@@ -37,8 +37,8 @@ class Shots(GradualSettings, CutSettings, Stage):
         structure_ratio: how many times a frame's structural change must exceed its neighbours'; this
             second look finds cuts in dark and in grey pictures, where hue and saturation say nothing.
         min_structure: least structural change of a cut that only the second look found, 0..1.
-        veto_structure: a content change with less structural change than this is no cut (chroma noise
-            in near-black pictures).
+        max_alike: correlation with the frame before from which a change is no cut: the same picture in
+            another light, or chroma noise in black.
         flash_frames: up to so many odd frames between two like ones are a flash, not a shot.
         blank_deviation: a frame is blank (black, white, any even colour) when the standard deviation of
             its luma is at most this, 0..255.
@@ -110,8 +110,7 @@ def find_shots(signals: Signals, fps: float, settings: Shots, more: Sequence[Gra
     """
     count = len(signals)
     cuts = {cut.frame: cut for cut in hard_cuts(signals, settings)}
-    faded = fades(signals.luma[:, 1], signals.thumbs_u8, fps, settings)
-    faded, to_blank = cut_rules.split_blanks(faded, count, settings.flash_frames)
+    faded, to_blank = fades(signals.luma[:, 1], signals.thumbs_u8, fps, settings)
     for frame in to_blank:
         cuts.setdefault(frame, Cut(frame, 1.0))
     outside = [f for f in sorted(cuts) if not any(g.start < f < g.end for g in faded)]

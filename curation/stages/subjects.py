@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -13,9 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import ids, rows
-from curation.identity import Cluster, Track, join, labels, subject_class
+from curation.identity import Cluster, Track, group_of, join, labels, subject_class
 from curation.models.appearance import KINDS, Look, load_looks
 from curation.stage import Folder, Resources, Row, Stage, Worker
+
+
+INTEREST = {"person": 1.0, "animal": 1.0, "region": 0.8, "vehicle": 0.7, "object": 0.4}
+"""Stories are about people and animals sooner than about things of the same size."""
 
 
 class Standing(NamedTuple):
@@ -42,6 +45,7 @@ class Subjects(Stage):
         min_area_share: tracks smaller than this share of the picture are noise.
         min_inside: boxes with less of their area inside the crop count as not visible.
         min_screen_s: subjects visible for less are dropped.
+        groups: what may be a subject: person, animal, vehicle, object, region (of unknown class).
         max_subjects: at most this many, by standing.
         max_primary: at most this many primary subjects.
         primary_share: a further primary subject has at least this share of the first one's standing.
@@ -61,9 +65,15 @@ class Subjects(Stage):
     min_area_share: float = 0.004
     min_inside: float = 0.5
     min_screen_s: float = 0.75
+    groups: tuple[str, ...] = ("person", "animal", "vehicle", "region")
     max_subjects: int = 12
     max_primary: int = 2
     primary_share: float = 0.6
+
+    def __post_init__(self) -> None:
+        unknown = [g for g in self.groups if g not in INTEREST]
+        if unknown:
+            raise ValueError(f"unknown groups {unknown}; there are: {', '.join(INTEREST)}")
 
     def worker(self) -> Worker:
         """Arithmetic only."""
@@ -73,16 +83,21 @@ class Subjects(Stage):
         """The subjects of one sequence."""
         crop = (row["crop_x"], row["crop_y"], row["crop_width"], row["crop_height"])
         boxes = pq.read_table(folder.open(row["boxes"])).to_pylist()
-        tracks = read_tracks(boxes, load_looks(folder.open(row["embeddings"])))
+        looks = load_looks(folder.open(row["embeddings"]))
+        tracks = read_tracks(boxes, looks)
         tracks = [t for t in tracks if self._counts(t, crop)]
         clusters = join(tracks, self.min_odds)
         standings = [standing(c, crop, self.min_inside) for c in clusters]
-        keep = [i for i, s in enumerate(standings) if s.screen_time_s >= self.min_screen_s]
-        worth = {i: weight(standings[i]) for i in keep}
+        classes = [subject_class(c.tracks) for c in clusters]
+        keep = [
+            i
+            for i, s in enumerate(standings)
+            if s.screen_time_s >= self.min_screen_s and group_of(classes[i]) in self.groups
+        ]
+        worth = {i: weight(standings[i]) * INTEREST[group_of(classes[i])] for i in keep}
         keep = sorted(sorted(keep, key=lambda i: (-worth[i], i))[: self.max_subjects])
         primary = self._primary(worth, keep)
-        names = [subject_class(clusters[i].tracks) for i in keep]
-        looks = load_looks(folder.open(row["embeddings"]))
+        names = [classes[i] for i in keep]
         return {
             "subjects": [
                 {

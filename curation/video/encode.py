@@ -63,7 +63,7 @@ class Look:
         x, y, width, height = self.crop
         steps = list(TURNS[self.stream["rotation"]])
         steps.append(("crop", f"{width}:{height}:{x}:{y}:exact=1"))
-        scale = f"{self.width}:{self.height}:flags=lanczos+accurate_rnd:out_range=tv"
+        scale = f"{self.width}:{self.height}:flags=lanczos+accurate_rnd+bitexact:out_range=tv"
         matrix = matrix_of(frame)
         if frame.format.is_rgb:
             steps.append(("scale", f"{scale}:out_color_matrix=bt709"))
@@ -122,6 +122,8 @@ class FilterChain:
 
 def _graph(frame: av.VideoFrame, steps: list[tuple[str, str]]) -> Graph:
     graph = Graph()
+    if hasattr(graph, "threads"):  # older PyAV has no say in it; the pixels are the same
+        graph.threads = 1
     last: Any = graph.add_buffer(
         width=frame.width,
         height=frame.height,

@@ -143,7 +143,8 @@ def choose_stream(container: InputContainer, path: str) -> tuple[Any, list[str]]
     usable = [v for v in films if v.codec_context is not None]
     if not usable:
         raise BadInput("unsupported_codec", f"{path}: no decoder for its video; re-encode it (H.264, say)")
-    best = max(usable, key=lambda v: (_is_default(v), v.width * v.height, -v.index))
+    default = Disposition.default
+    best = max(usable, key=lambda v: (bool(v.disposition & default), v.width * v.height, -v.index))
     notes = [
         f"video stream {v.index} ({v.width}x{v.height}) ignored" if v in usable
         else f"video stream {v.index} ignored: no decoder"
@@ -151,10 +152,6 @@ def choose_stream(container: InputContainer, path: str) -> tuple[Any, list[str]]
         if v is not best
     ]  # fmt: skip
     return best, notes
-
-
-def _is_default(video: Any) -> bool:
-    return bool(video.disposition & Disposition.default)
 
 
 @dataclass

@@ -207,7 +207,7 @@ def test_same_input_same_result(tmp_path):
 
 def test_inside_leaves_off_the_soft_edge_of_bars_only():
     inside = inside_bars(STREAM, BARS | {"bar_top": 40, "bar_right": None})
-    assert inside == Inside(left=0, top=42, right=640, bottom=360)
+    assert inside == Inside(left=0, top=44, right=640, bottom=360)
 
 
 def test_subtitle_bars_the_whole_width():

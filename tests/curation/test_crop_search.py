@@ -98,15 +98,22 @@ def test_boxes_on_the_bars_count_for_nothing():
     inside = Inside(0, 60, 848, 420)
     assert crop_of(inside, boxes=[box(700, 0, 100, 50)]).kept == 1
     half = subject_map([box(0, 20, 100, 80)], inside)
-    assert half.summed[-1, -1] == pytest.approx(1)
+    assert half.kept(0, 60, 624, 360) == pytest.approx(1)
 
 
 def test_kept_is_the_share_of_covered_weight():
     inside = Inside(0, 0, 1000, 500)
     subjects = subject_map([box(100, 100, 200, 200), box(700, 100, 200, 200)], inside)
-    kept = subjects.kept(np.array([0, 100, 200]), np.array([0]), 500, 500)
-    np.testing.assert_allclose(kept, [[0.5, 0.5, 0.25]], atol=0.01)  # a cell is 0.008 wide
-    assert subjects.kept(np.array([0]), np.array([0]), 1000, 500)[0, 0] == pytest.approx(1)
+    covered = subjects.covered(np.array([0, 100, 200]), np.array([0]), 500, 500)
+    np.testing.assert_allclose(covered, [[0.5, 0.5, 0.25]], atol=0.01)  # a cell is 0.008 wide
+    assert [subjects.kept(x, 0, 500, 500) for x in (0, 100, 200)] == pytest.approx([0.5, 0.5, 0.25])
+    assert subjects.kept(0, 0, 1000, 500) == pytest.approx(1)
+
+
+def test_close_up_larger_than_the_crop_is_kept():
+    inside = Inside(0, 0, 1000, 500)
+    subjects = subject_map([box(0, 0, 1000, 450)], inside)
+    assert subjects.kept(200, 0, 500, 150) == pytest.approx(1)
 
 
 def test_head_is_on_top():

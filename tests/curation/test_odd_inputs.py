@@ -16,7 +16,8 @@ from curation.store import Store
 from curation.video.decode import decode_span, to_bgr
 from curation.video.probe import probe
 from tests import odd_inputs
-from tests.odd_inputs import FAILED, SOUND, corrupt_packets, film, pictures, rotated
+from tests.footage import film, pictures
+from tests.odd_inputs import FAILED, SOUND, corrupt_packets, rotated
 
 
 @pytest.mark.parametrize("name", FAILED)

@@ -15,7 +15,7 @@ from curation import pictures, rows
 from curation.publish import publish
 from curation.publish_card import clock, fence, md, num
 from curation.publish_review import axis, use_classes
-from curation.stages.proof import Proof, busiest_frame, key_frame_before, telling_time
+from curation.stages.proof import Proof, busiest_frame, key_frame_before, telling_frame, telling_spans
 from tests.curation.rows_factory import HOSTILE, outcome, stream
 from tests.support import scratch
 
@@ -266,13 +266,22 @@ def test_busiest_frame_prefers_subjects_then_size_then_the_first() -> None:
     assert busiest_frame([box(4, "a", 5), box(2, "a", 5)]) == 2
 
 
-def test_telling_time_is_inside_the_longest_subtitle(row: dict) -> None:
-    def text(kind: str, start: float, end: float) -> dict:
-        return {"kind": kind, "start_s": start, "end_s": end}
+def text(kind: str, start: float, end: float) -> dict:
+    return {"kind": kind, "start_s": start, "end_s": end}
 
+
+def test_telling_spans_are_subtitles_longest_first(row: dict) -> None:
     overlays = [text("logo", 0, 2.4), text("subtitle", 0, 0.4), text("subtitle", 1, 2)]
-    assert telling_time({**row, "overlays": overlays}) == 1.5
-    assert telling_time({**row, "overlays": [text("scene_text", 0, 1)]}) == 1.2
+    assert telling_spans({**row, "overlays": overlays}) == [(1, 2), (0, 0.4)]
+    assert telling_spans({**row, "overlays": overlays[:1]}) == [(0, 2.4)]
+    assert telling_spans({**row, "overlays": [text("scene_text", 0, 1)]}) == [(0.0, 2.4)]
+
+
+def test_telling_frame_is_a_key_frame_if_one_shows_it(row: dict) -> None:
+    """Key frames are every 0.4 s, at multiples of 5120 ticks."""
+    overlays = [text("subtitle", 0.5, 0.7), text("subtitle", 1.3, 1.35), text("subtitle", 1.1, 1.25)]
+    assert telling_frame({**row, "overlays": overlays}) == (15360, 15360)
+    assert telling_frame({**row, "overlays": overlays[:2]}) == (5120, 7680), "the longest one's middle"
 
 
 def test_key_frame_before(row: dict) -> None:
