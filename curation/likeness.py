@@ -72,6 +72,15 @@ def _moments(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     return pp, qq, pq
 
 
+def deviation(pictures: np.ndarray) -> np.ndarray:
+    """Standard deviation over the pixels of each picture, uint8 [N, H, W] to float64 [N]."""
+    out = np.empty(len(pictures))
+    for i in range(0, len(pictures), CHUNK):
+        part = pictures[i : i + CHUNK]
+        out[i : i + CHUNK] = np.sqrt(np.maximum(_moments(part, part)[0], 0))
+    return out
+
+
 def lit_box(thumbs: np.ndarray) -> tuple[slice, slice]:
     """Rows and columns of thumbs, uint8 [N, H, W], that are ever lit: the picture inside black bars.
 

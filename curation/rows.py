@@ -152,7 +152,8 @@ SEQUENCE_ROW = pa.schema(
         ("segments", pa.list_(SEGMENT)),
     ]
 )
-"""`scores`: of the clips that are not context: mean, but the worst for freeze, corrupt and dark shares; largest bars."""
+"""`scores`: of the clips that are not context: the mean, but the worst of freeze, corrupt, dark and bright
+shares, and the largest bars; hashes are null."""
 
 MODEL = pa.struct(
     [

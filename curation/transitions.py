@@ -10,7 +10,7 @@ import numpy as np
 from curation import likeness
 
 BLOCK_ROWS, BLOCK_COLUMNS = 3, 4  # a thumb in blocks of 6 x 8 pixels
-LEAP = 6.0  # luma deviation of a picture beside a blank one that makes the change a cut
+LEAP = 6.0  # luma deviation from which there certainly is a picture
 MOTION = 0.45  # share of change that shifting leaves: pans up to 0.35, dissolves from 0.53 on
 CHUNK = 2048  # frames per step: memory stays flat in film length
 
@@ -24,7 +24,7 @@ class GradualSettings:
     min_fade_s: float = 0.12
     min_dissolve_s: float = 0.3
     max_dissolve_s: float = 4.0
-    min_dissolve: float = 0.36
+    min_dissolve: float = 0.4
     min_changed_share: float = 0.75
     min_unlike: float = 0.4
 
@@ -50,9 +50,18 @@ class Gradual:
 
 
 def blank_runs(deviation: np.ndarray, limit: float) -> list[tuple[int, int]]:
-    """Half-open runs of frames whose luma deviation is at most `limit`."""
+    """Half-open runs of frames whose luma deviation is at most `limit`.
+
+    A run goes on until there is a picture: a small title on black may hover around the limit.
+    """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], deviation <= limit, [False]])))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+    runs: list[tuple[int, int]] = []
+    for start, end in edges.reshape(-1, 2).tolist():
+        if runs and deviation[runs[-1][1] : start].max() < LEAP:
+            runs[-1] = runs[-1][0], end
+        else:
+            runs.append((start, end))
+    return runs
 
 
 def fades(
@@ -166,10 +175,10 @@ def _dissolves_within(thumbs: np.ndarray, fps: float, settings: GradualSettings)
         if 2 * half + 1 > len(thumbs):
             break
         for centre in _mixed(thumbs, half, settings):
-            evidence = _straightness(thumbs, centre, half) - _missing_dip(thumbs, centre, half)
+            evidence = _evidence(thumbs, int(centre), half)
             if evidence >= settings.min_dissolve and not _is_motion(thumbs, centre, half):
                 candidates.append(_Candidate(int(centre), half, evidence))
-    candidates.sort(key=lambda c: (-c.half * c.evidence, c.centre))
+    candidates.sort(key=lambda c: (-c.evidence * c.half**0.5, c.centre))
     found: list[Gradual] = []
     for candidate in candidates:
         span = _extent(thumbs, candidate)
@@ -178,13 +187,8 @@ def _dissolves_within(thumbs: np.ndarray, fps: float, settings: GradualSettings)
         if span[1] - span[0] < settings.min_dissolve_s * fps:
             continue
         kind = _kind(thumbs, span)
-        found.append(Gradual(*span, kind, kind, round(candidate.evidence, 3)))
+        found.append(Gradual(*span, kind, kind, round(min(1.0, candidate.evidence), 3)))
     return sorted(found, key=lambda g: g.start)
-
-
-def _missing_dip(thumbs: np.ndarray, centre: int, half: int) -> float:
-    a, m, b = (float(thumbs[i].var()) for i in (centre - half, centre, centre + half))
-    return max(0.0, m / (a + b + 1e-9) - 0.25)
 
 
 def _halves(fps: float, settings: GradualSettings) -> list[int]:
@@ -251,17 +255,24 @@ def _changed_share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (((p - q) ** 2).mean(axis=2) / energy > 0.4).mean(axis=1)
 
 
-def _straightness(thumbs: np.ndarray, centre: int, half: int) -> float:
-    """Distance between the ends over the length of the way, in eight steps; 0 if a step goes astray."""
+def _evidence(thumbs: np.ndarray, centre: int, half: int) -> float:
+    """How much the way between two pictures, in eight steps, looks like mixing one into the other.
+
+    A mix goes straight, each step in the direction of the last, and its variance dips to half of the
+    ends' where they are unlike; camera and subject motion does none of it.
+    """
     at = np.linspace(centre - half, centre + half, 9).round().astype(int)
     points = thumbs[at].reshape(9, -1).astype(np.float64)
     steps, axis = np.diff(points, axis=0), points[-1] - points[0]
-    lengths = np.sqrt((steps**2).sum(axis=1))
-    whole = np.sqrt((axis**2).sum())
-    along = steps @ axis / np.maximum(lengths * whole, 1e-9)
+    lengths, whole = np.sqrt((steps**2).sum(axis=1)) + 1e-9, np.sqrt((axis**2).sum()) + 1e-9
+    along = steps @ axis / (lengths * whole)
     if np.min(along[1:-1]) < 0.2:
         return 0.0
-    return float(whole / max(lengths.sum(), 1e-9))
+    steady = (steps[1:-2] * steps[2:-1]).sum(axis=1) / (lengths[1:-2] * lengths[2:-1])
+    variance = points.var(axis=1)
+    dip = 2 * variance[4] / (variance[0] + variance[-1] + 1e-9)
+    straight = whole / lengths.sum()
+    return float(straight + 0.3 * steady.mean() - max(0.0, dip - 0.5))
 
 
 def _is_motion(thumbs: np.ndarray, centre: int, half: int) -> bool:

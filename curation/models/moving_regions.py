@@ -31,9 +31,9 @@ FADE = 0.9  # share of the evidence that is carried to the next picture
 MIN_MOTION = 0.4  # working pixels per picture: what flow makes of noise
 MIN_CHANGE = 6.0  # grey levels after the camera's motion is taken off
 BLACK = 24  # luma of black bars at most
-MIN_SHARE, MAX_SHARE = 0.004, 0.6  # of the picture's area
+MIN_SHARE, MAX_SHARE, ALL_SHARE, MIN_FILL = 0.004, 0.45, 0.85, 0.7  # of the picture's area
 MAX_REGIONS = 4
-MIN_BELIEF, THRESHOLDS, MIN_CONTRAST = 0.3, (0.5, 0.6, 0.7, 0.8), 2.0
+MIN_BELIEF, THRESHOLDS, MIN_CONTRAST = 0.3, (0.5, 0.6, 0.7, 0.8, 0.9), 2.0
 MAX_RESTLESS = 0.15  # mean evidence of motion up to which a picture counts as still
 STILL_WEIGHT = 0.6  # of a still thing's belief: enough to be followed, less than anything that moves
 """Numbers above were set on animation and live action at 4 to 8 pictures a second."""
@@ -213,28 +213,18 @@ def boxes_of(belief: np.ndarray, height: int, width: int) -> Detections:
     A threshold must set something off from the rest: where belief is spread over the picture (a camera that
     moves through a scene) the threshold rises until it does, or there are no boxes.
     """
-    peak = float(belief.max())
+    peak, lit_area = float(belief.max()), max(int((belief > 0).sum()), 1)
     for share in THRESHOLDS:
         parts = components(belief, max(MIN_BELIEF, share * peak))
-        mask = np.zeros(belief.shape, bool)
-        for part in parts:
-            mask |= part.mask
-        if mask.mean() <= MAX_SHARE and _contrast(belief, mask) >= MIN_CONTRAST:
+        if all(part.is_compact(lit_area) for part in parts) and _contrast(belief, parts) >= MIN_CONTRAST:
             break
     else:
-        return Detections()
+        parts = [part for part in parts if part.is_compact(lit_area)]
     scale = (width / belief.shape[1], height / belief.shape[0]) * 2
     parts.sort(key=lambda part: -part.score)
     parts = parts[:MAX_REGIONS]
     boxes = [np.multiply(part.box, scale).tolist() for part in parts]
     return detections(boxes, [part.score for part in parts], [REGION] * len(parts))
-
-
-def _contrast(belief: np.ndarray, mask: np.ndarray) -> float:
-    """Mean belief inside a mask over that outside; infinite where one of them is empty."""
-    if not mask.any() or mask.all():
-        return float("inf")
-    return float(belief[mask].mean()) / max(float(belief[~mask].mean()), 1e-6)
 
 
 class Part(NamedTuple):
@@ -243,6 +233,23 @@ class Part(NamedTuple):
     mask: np.ndarray
     box: tuple[int, int, int, int]
     score: float
+
+    def is_compact(self, lit_area: int) -> bool:
+        """Whether it looks like a thing: its box is not most of the picture, or it fills that box well."""
+        area = self.box[2] * self.box[3]
+        if area <= MAX_SHARE * lit_area:
+            return True
+        return area <= ALL_SHARE * lit_area and float(self.mask.sum()) >= MIN_FILL * area
+
+
+def _contrast(belief: np.ndarray, parts: list[Part]) -> float:
+    """Mean belief inside the parts over that outside; infinite where one of them is empty."""
+    mask = np.zeros(belief.shape, bool)
+    for part in parts:
+        mask |= part.mask
+    if not mask.any() or mask.all():
+        return float("inf")
+    return float(belief[mask].mean()) / max(float(belief[~mask].mean()), 1e-6)
 
 
 def components(belief: np.ndarray, threshold: float) -> list[Part]:

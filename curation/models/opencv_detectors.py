@@ -13,26 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from curation.models.moving_regions import MovingRegions
+from curation.models.moving_regions import MovingRegions, covered, join
 from curation.models.subject_detector import (
     PERSON,
-    REGION,
     Detections,
     clip_boxes,
-    detections,
     iou,
     opencv_version,
-    overlap,
     suppress,
 )
 from curation.stage import Row
 
 HOG_SIDE = 480  # longest side of the picture for HOG: figures taller than about half of a 16:9 picture
 HOG_SCALE = 1.15
-HOG_WEIGHT = (0.5, 1.5)  # SVM margins that become scores 0.5 and 1
-FACE_SIDE = 320  # longest side for the cascades
-FACE_SHARE = 0.12  # smallest face looked for, share of the picture's shorter side
-FACE_SCALE = 1.25
+HOG_WEIGHT = (1.0, 2.5)  # SVM margins that become scores 0.5 and 1; weaker ones are mostly tree trunks
+FRONTAL_SIDE, FRONTAL_SHARE = 480, 0.085  # longest side; smallest face, share of the shorter side
+PROFILE_SIDE, PROFILE_SHARE = 320, 0.15
+FACE_SCALE = 1.2
 FACE_NEIGHBOURS = 4
 FACE_WEIGHT = (2.0, 8.0)  # cascade stage weights that become scores 0.5 and 1
 EVERY = 2  # people are looked for in every second picture of a shot; regions in all
@@ -88,10 +85,8 @@ class OpenCvDetector:
 
         height, width = picture_bgr_u8.shape[:2]
         bodies, body_scores = self._bodies(_shrunk(picture_bgr_u8, HOG_SIDE))
-        small = cv2.cvtColor(_shrunk(picture_bgr_u8, FACE_SIDE), cv2.COLOR_BGR2GRAY)
-        faces, face_scores = self._faces(small)
         bodies = bodies * (max(height, width) / min(HOG_SIDE, max(height, width)))
-        faces = faces * (max(height, width) / min(FACE_SIDE, max(height, width)))
+        faces, face_scores = self.faces(picture_bgr_u8)
         boxes = clip_boxes(np.concatenate([person_of_face(faces), bodies]), height, width)
         scores = np.concatenate([face_scores, body_scores])
         kept = suppress(boxes, scores, 0.4)
@@ -111,28 +106,33 @@ class OpenCvDetector:
         keep = scores >= 0.5
         return boxes[keep], scores[keep]
 
-    def _faces(self, grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def faces(self, picture_bgr_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Faces of a picture uint8 [H, W, 3]: boxes float [N, 4] and scores [N]."""
         import cv2
 
-        side = max(20, round(FACE_SHARE * min(grey.shape)))
-        width = grey.shape[1]
-        boxes: list[list[float]] = []
-        weights: list[float] = []
-        for cascade, mirrored in ((self._frontal, 0), (self._profile, 0), (self._profile, 1)):
-            picture = cv2.flip(grey, 1) if mirrored else grey
+        grey = cv2.cvtColor(picture_bgr_u8, cv2.COLOR_BGR2GRAY)
+        boxes: list[np.ndarray] = []
+        weights: list[np.ndarray] = []
+        for cascade, side, share, mirrored in (
+            (self._frontal, FRONTAL_SIDE, FRONTAL_SHARE, False),
+            (self._profile, PROFILE_SIDE, PROFILE_SHARE, False),
+            (self._profile, PROFILE_SIDE, PROFILE_SHARE, True),
+        ):
+            picture = _shrunk(grey, side)
+            picture = cv2.flip(picture, 1) if mirrored else picture
+            least = max(20, round(share * min(picture.shape)))
             found, _, stage_weights = cascade.detectMultiScale3(
-                picture, FACE_SCALE, FACE_NEIGHBOURS, minSize=(side, side), outputRejectLevels=True
+                picture, FACE_SCALE, FACE_NEIGHBOURS, minSize=(least, least), outputRejectLevels=True
             )
-            for (x, y, w, h), weight in zip(found, np.ravel(stage_weights), strict=True):
-                boxes.append([float(width - x - w if mirrored else x), float(y), float(w), float(h)])
-                weights.append(float(weight))
-        table, scores = (
-            np.asarray(boxes, np.float64).reshape(-1, 4),
-            to_score(np.asarray(weights), FACE_WEIGHT),
-        )
-        keep = suppress(table, scores, 0.3)
+            table = np.asarray(found, np.float64).reshape(-1, 4)
+            if mirrored:
+                table[:, 0] = picture.shape[1] - table[:, 0] - table[:, 2]
+            boxes.append(table * (grey.shape[1] / picture.shape[1]))
+            weights.append(np.asarray(stage_weights, np.float64).ravel())
+        scores = to_score(np.concatenate(weights), FACE_WEIGHT)
+        keep = suppress(np.concatenate(boxes), scores, 0.3)
         keep = keep[scores[keep] >= 0.5]
-        return table[keep], scores[keep]
+        return np.concatenate(boxes)[keep], scores[keep]
 
     def describe(self) -> list[Row]:
         """`curation.rows.MODEL` values."""
@@ -151,26 +151,21 @@ def merge(people: Detections, regions: Detections) -> Detections:
     """Persons, and the regions that are not persons.
 
     A region that covers the same thing as a person (IoU of 0.5 or more) gives the person its outline, which
-    moves with the picture; a region mostly inside a person's box is a part of that person and is dropped.
+    moves with the picture; a region that is part of a person, or whose motion a person explains, is dropped.
     """
     boxes, scores = people.boxes.astype(np.float64).copy(), people.scores.copy()
     keep = np.ones(len(regions), bool)
     if len(people) and len(regions):
         same = iou(people.boxes, regions.boxes)
-        inside = overlap(people.boxes, regions.boxes) / np.maximum(regions.boxes[:, 2:].prod(1), 1)
         for i in range(len(people)):
             j = int(same[i].argmax())
             if same[i, j] >= 0.5 and keep[j]:
                 boxes[i] = regions.boxes[j]
                 scores[i] = max(scores[i], regions.scores[j])
                 keep[j] = False
-        keep &= ~(inside > 0.7).any(0)
-    rest: Any = regions.take(np.flatnonzero(keep))
-    return detections(
-        [*boxes.tolist(), *rest.boxes.tolist()],
-        [*scores.tolist(), *rest.scores.tolist()],
-        [*people.class_names, *[REGION] * len(rest)],
-    )
+        keep &= ~covered(people, regions)
+    whole = Detections(boxes.astype(np.float32), scores, people.class_names)
+    return join(whole, regions.take(np.flatnonzero(keep)))
 
 
 def _shrunk(picture: np.ndarray, side: int) -> np.ndarray:

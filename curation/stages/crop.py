@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,10 +27,14 @@ from curation.overlays import (
 )
 from curation.signals import Signals
 from curation.stage import Folder, Reject, Row, Stage, Worker
+from curation.static_marks import WORK_WIDTH, static_marks
+from curation.video.decode import decode_span, fit_size, to_bgr
 
 SOFT_EDGE = 4  # pixels beside a black bar that blur and compression may have darkened; 3 were seen
 FLAT_RANGE = 12  # 8-bit luma around the median that counts as flat
 FLAT_SHARE = 0.6  # of the picture
+KEY_FRAMES = 4  # of a clip that are looked at for marks; some codecs have nothing but key frames
+BOX = ("x", "y", "width", "height")
 REASONS = (
     ("title_over_picture", TITLE),
     ("subtitles_over_subject", SUBTITLE),
@@ -54,6 +59,7 @@ class Crop(Stage):
         min_height: least height of the crop in source pixels; it is enlarged to the exported height.
         min_kept: least share of the subjects' weight (heads above all) that the crop must keep.
         subject_weight: what losing all subjects costs against losing all of the picture's area.
+        find_marks: look for logos without letters as well, in a few key frames of every clip.
         text: when text counts as drawn over the film; see `curation.overlays.OverlaySettings`.
     """
 
@@ -69,6 +75,7 @@ class Crop(Stage):
         "text_boxes",
         "boxes",
     )
+    locates: ClassVar[tuple[str, ...]] = ("path",)
     writes: ClassVar[pa.Schema] = rows.CROP
 
     aspect_width: int = 832
@@ -77,6 +84,7 @@ class Crop(Stage):
     min_height: int = 144
     min_kept: float = 0.6
     subject_weight: float = 2.0
+    find_marks: bool = True
     text: OverlaySettings = field(default_factory=OverlaySettings)
 
     def __post_init__(self) -> None:
@@ -100,6 +108,8 @@ class Crop(Stage):
         ]
         flat = flat_pictures(signals, sorted({r["pts"] for r in text_rows}), stream, inside)
         overlays = find_overlays(read_samples(text_rows, clips, flat), inside, self.text)
+        if self.find_marks:
+            overlays += marks(row["path"], stream, clips, inside, overlays, folder)
         exported = {clip["clip_index"] for clip in clips if not clip["is_context"]}
         boxes = pq.read_table(folder.open(row["boxes"])).to_pylist()
         subjects = subject_map([b for b in boxes if b["clip_index"] in exported], inside)
@@ -203,6 +213,48 @@ def obstacles(overlays: Sequence[Row], inside: Inside) -> np.ndarray:
         for o in overlays
     ]
     return np.asarray(boxes, np.float64).reshape(-1, 4)
+
+
+def marks(
+    path: str, stream: Row, clips: Sequence[Row], inside: Inside, known: Sequence[Row], folder: Folder
+) -> list[Row]:
+    """Logos without letters that are not among the `known` overlays, as `curation.rows.OVERLAY` values.
+
+    Only key frames are decoded, at most `KEY_FRAMES` of a clip.
+    """
+    size = fit_size(stream, WORK_WIDTH)
+    scale = stream["width"] / size[1]
+    exported = [clip for clip in clips if not clip["is_context"]]
+    pictures, shots = [], []
+    for clip in exported:
+        frames = decode_span(
+            path, stream, clip["start_pts"], clip["end_pts"], options={"skip_frame": "nokey"}
+        )
+        for frame in itertools.islice(frames, KEY_FRAMES):
+            pictures.append(to_bgr(frame, stream, size)[..., 1])  # green is most of luma
+            shots.append(clip["clip_index"])
+    folder.count("decoded_frames", len(pictures))
+    folder.count("decoded_s", len(pictures) / stream["fps"])
+    edges = (inside.left / scale, inside.top / scale, inside.right / scale, inside.bottom / scale)
+    found = static_marks(pictures, shots, edges) * scale
+    logos = [(o["x"], o["y"], o["width"], o["height"]) for o in known if o["kind"] == LOGO]
+    start, end = exported[0]["start_s"], exported[-1]["end_s"]
+    return [
+        {
+            "kind": LOGO,
+            **{name: round(float(v), 2) for name, v in zip(BOX, box, strict=True)},
+            "start_s": start,
+            "end_s": end,
+        }
+        for box in found
+        if not any(contains(logo, box) for logo in logos)
+    ]
+
+
+def contains(outer: Sequence[float], box: Sequence[float]) -> bool:
+    """Whether one x, y, width, height lies inside another."""
+    ends = zip((outer[0] + outer[2], outer[1] + outer[3]), (box[0] + box[2], box[1] + box[3]), strict=True)
+    return outer[0] <= box[0] and outer[1] <= box[1] and all(b <= o for o, b in ends)
 
 
 def flat_pictures(signals: Sequence[Signals], pts: Sequence[int], stream: Row, inside: Inside) -> list[bool]:

@@ -31,9 +31,9 @@ class Duplicates(Fold):
 
     Two shots are copies when the hashes at equal distance from their starts, or from their ends, agree:
     same cut, same pictures. One that lasts less than `min_cover` of the other is a part of it and is the
-    duplicate; of copies of about equal length the one with the larger picture is kept, then the one of
-    the longer film, then the first by path and time. A shot is found if any of its first or last six
-    hashed pictures is within 8 bits of its copy's.
+    duplicate; of copies of about equal length an undamaged one is kept, then the one with the larger
+    picture, then that of the longer film, then the first by path and time. A shot is found if any of its
+    first or last six hashed pictures is within 8 bits of its copy's.
 
     Attributes:
         max_distance: largest median Hamming distance of copies, of 127 bits; other encodings, sizes,
@@ -134,7 +134,7 @@ class Shots:
         ids: (film id, shot id).
         film: int64 [n], index of the film.
         length: float64 [n], seconds.
-        rank: int64 [n], place in the order of preference: larger picture, longer film, path, time.
+        rank: int64 [n], place in the order of preference: undamaged, larger picture, longer film, path, time.
         hashes: uint16 [n, 2, 16, 8], perceptual hashes from the start and from the end.
         known: bool [n, 2, 16], whether there is such a hash.
     """
@@ -155,10 +155,10 @@ class Shots:
             for shot, score in zip(row["shots"], row["shot_scores"], strict=True)
         ]
         prefer = []
-        for f, shot, _ in flat:
-            stream = films[f]["stream"]
-            pixels = stream["width"] * stream["height"]
-            prefer.append((-pixels, -stream["duration_s"], films[f]["path"], shot["start_s"]))
+        for f, shot, score in flat:
+            stream, is_damaged = films[f]["stream"], bool(score["corrupt_share"])
+            pixels, length = stream["width"] * stream["height"], stream["duration_s"] or 0.0
+            prefer.append((is_damaged, -pixels, -length, films[f]["path"], shot["start_s"]))
         rank = np.empty(len(flat), np.int64)
         rank[sorted(range(len(flat)), key=lambda i: prefer[i])] = np.arange(len(flat))
         hashes = np.zeros((len(flat), 2, MAX_HASHES, BITS // 16), np.uint16)

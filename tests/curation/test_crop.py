@@ -1,6 +1,7 @@
 import itertools
 import json
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,9 +12,10 @@ from curation.models.text_detector import TextDetector
 from curation.overlays import Inside
 from curation.signals import THUMB_HEIGHT, THUMB_WIDTH, Signals
 from curation.stage import Reject
-from curation.stages.crop import Crop, flat_pictures, inside_bars, obstacles
+from curation.stages.crop import Crop, flat_pictures, inside_bars, marks, obstacles
 from curation.video.decode import decode_at, to_bgr
 from curation.video.probe import probe
+from tests.curation.tiny_film import write_film
 from tests.support import scratch, shared
 
 WIDTH, HEIGHT, TICKS = 640, 360, 1000
@@ -89,7 +91,7 @@ def run(tmp_path, clips, texts, boxes, *, stream=STREAM, bars=BARS, thumbs=None,
         [{"index": 0, "start_pts": 0, "end_pts": None}],
     )
     folder.commit()
-    written = Crop(**settings).worker()(row, scratch(tmp_path, "crop"))
+    written = Crop(find_marks=False, **settings).worker()(row, scratch(tmp_path, "crop"))
     assert set(written) == set(rows.CROP.names)
     pa.Table.from_pylist([written], schema=rows.CROP)
     return written
@@ -240,6 +242,41 @@ def test_shares_are_checked(field):
         Crop(**{field: 1.5})
 
 
+def test_logo_without_letters_is_found_in_key_frames(tmp_path):
+    """A ring in the corner of seven shots, beside a shot that is context."""
+    rng = np.random.default_rng(0)
+
+    def pictures():
+        for shot in range(8):
+            scene = np.full((180, 320), 90, np.uint8)
+            for _ in range(15):
+                at = (int(rng.integers(0, 320)), int(rng.integers(0, 180)))
+                cv2.circle(scene, at, int(rng.integers(10, 40)), int(rng.integers(20, 160)), -1)
+            if shot < 7:
+                cv2.circle(scene, (290, 24), 10, 235, 3, cv2.LINE_AA)
+            yield from [scene] * 12
+
+    path = write_film(tmp_path / "ring.mp4", pictures(), options={"g": "12"})
+    stream = probe(str(path))[0]
+    second = stream["time_base_den"] / stream["time_base_num"]
+    clips = [
+        clip(i, i / 2, (i + 1) / 2, is_context=i == 7)
+        | {"start_pts": round(i / 2 * second), "end_pts": round((i + 1) / 2 * second)}
+        | {"start_s": i / 2, "end_s": (i + 1) / 2}
+        for i in range(8)
+    ]
+    inside, folder = Inside(0, 0, 320, 180), scratch(tmp_path)
+    (logo,) = marks(str(path), stream, clips, inside, [], folder)
+    assert logo["kind"] == "logo"
+    assert (logo["start_s"], logo["end_s"]) == (0, 3.5)
+    middle = logo["x"] + logo["width"] / 2, logo["y"] + logo["height"] / 2
+    assert middle == pytest.approx((290, 24), abs=2)
+    assert 24 <= logo["width"] <= 38
+    assert folder.counters["decoded_frames"] <= 7 * 4
+    assert marks(str(path), stream, clips, inside, [logo], folder) == []
+    assert marks(str(path), stream, clips[:5], inside, [], folder) == []
+
+
 @pytest.mark.slow
 def test_burnt_in_subtitles_of_a_real_film_are_gone(tmp_path):
     """Subtitled shots of a trailer: no text is left in the crop, sampled three times as densely."""
@@ -283,7 +320,7 @@ def test_burnt_in_subtitles_of_a_real_film_are_gone(tmp_path):
         "text_boxes": folder.ref("text_boxes.parquet"),
         "boxes": folder.ref("boxes.parquet"),
     }
-    found = Crop().worker()(row, scratch(tmp_path, "crop"))
+    found = Crop(find_marks=False).worker()(row, scratch(tmp_path, "crop"))
     assert {o["kind"] for o in found["overlays"]} == {"subtitle"}
     assert found["crop_height"] >= 150
     crop = tuple(found[f"crop_{n}"] for n in ("x", "y", "width", "height"))

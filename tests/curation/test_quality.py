@@ -99,6 +99,18 @@ def test_rows_fit_the_schema_and_hold_no_nan(scored):
     assert all(math.isfinite(v) for v in numbers)
 
 
+def test_bars_belong_to_their_shot():
+    row = film([2, 2, 2, 2], width=848, height=480)
+    signals = signals_of(noise(192))
+    pillars = (signals.key_frame // 48) % 2 == 1
+    signals.bars[pillars] = (0, 0, 106, 106)
+
+    scores = score_shots(signals, row["stream"], row["shots"])
+
+    assert [s["bar_left"] for s in scores] == [0, 106, 0, 106]
+    assert [s["bar_top"] for s in scores] == [0, 0, 0, 0]
+
+
 def test_tiny_shots_have_nulls():
     row = film([1, 1 / FPS, 2 / FPS])
     signals = signals_of(noise(27))
