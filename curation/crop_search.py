@@ -80,7 +80,8 @@ class SubjectMap:
         low = np.maximum(self.edges[:, :2], (x, y))
         common = np.maximum(np.minimum(self.edges[:, 2:], (x + width, y + height)) - low, 0)
         least = np.minimum(size.prod(axis=1), width * height)
-        return float(self.weights @ (common.prod(axis=1) / least) / self.weights.sum())
+        share = self.weights @ (common.prod(axis=1) / least) / self.weights.sum()
+        return min(float(share), 1.0)
 
 
 def subject_map(boxes: Sequence[Row], inside: Inside) -> SubjectMap:

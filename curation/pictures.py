@@ -94,12 +94,12 @@ def _draw_label(picture: np.ndarray, text: str, corner: tuple[int, int], colour:
 def draw_crop(
     picture: np.ndarray, crop: Crop, overlays: Sequence[Row], time_s: float, width: int
 ) -> np.ndarray:
-    """A frame before and after: what the crop leaves out is dimmed, text found is framed by its kind.
+    """A frame before and after: what the crop leaves out is dimmed, text found is framed.
 
     Args:
         picture: the source frame, uint8 [H, W, 3].
         crop: x, y, width, height in source pixels.
-        overlays: of the sequence; those on screen at `time_s` are drawn with a thick line.
+        overlays: of the sequence; those on screen at `time_s` have a thick frame and are not dimmed.
         time_s: of the frame, seconds.
         width: of the picture before, pixels; the one after has its height.
     """
@@ -109,6 +109,11 @@ def draw_crop(
     after = picture[y : y + rows, x : x + columns]
     before = (picture * 0.35).astype(np.uint8)
     before[y : y + rows, x : x + columns] = after
+    for overlay in overlays:
+        if overlay["start_s"] <= time_s <= overlay["end_s"]:
+            left, top = max(0, int(overlay["x"])), max(0, int(overlay["y"]))
+            right, bottom = int(overlay["x"] + overlay["width"]), int(overlay["y"] + overlay["height"])
+            before[top:bottom, left:right] = picture[top:bottom, left:right]
     scale = width / picture.shape[1]
     before = resize(before, width)
     for overlay in overlays:

@@ -6,9 +6,9 @@ have an edge there: the length of the mean is near 1 where one edge persists. (T
 mark: Dekel et al., "On the Effectiveness of Visible Watermarks", CVPR 2017.)
 
 Measured on eight windows of 45 s of an animated film and a trailer, key frames only: without a mark nothing
-was found. A white ring of 8 % of the height was found in five of them when two fifths opaque, in six when nine
-tenths opaque: not where most shots have a white sky behind it, where there are only four shots, or where the
-camera keeps returning to one set.
+was found. A white ring of 8 % of the height was found in five of them when two fifths opaque, in six when
+nine tenths opaque: not where most shots have a white sky behind it, where there are only four shots, or
+where the camera keeps returning to one set.
 """
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ def _mixed_in(part: np.ndarray, half: int, settings: GradualSettings) -> np.ndar
         & (dip >= 0.2)  # a pan across an even wall dips to nothing
         & (dip <= 0.9)
         & (explained >= 0.15)  # low: what moves in the shots is explained by neither end
-        & (np.minimum(share_a, share_b) >= 0.1)
+        & (np.minimum(share_a, share_b) >= 0.0)
         & (np.maximum(share_a, share_b) <= 0.9)
     )
     index = np.flatnonzero(good)

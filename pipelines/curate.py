@@ -86,6 +86,16 @@ class Job:
     plan: Plan
 
     @property
+    def renders_demo(self) -> bool:
+        """Whether the film is the one that the project renders itself."""
+        return self.name == DEMO and DEMO in self.sources
+
+    @property
+    def demo_path(self) -> Path:
+        """Where the demo film lies or will lie."""
+        return self.output / "source" / "demo_film.mp4"
+
+    @property
     def store(self) -> Store:
         """Where results are kept: inside the output, so both share a filesystem."""
         return Store(self.output / ".work")
@@ -153,27 +163,21 @@ def _dataset(films: list[str], datasets: dict[str, Dataset], config: Path) -> tu
 
 
 def prepare(job: Job) -> list[Row]:
-    """List the films, claim the output folder, make the demo film if asked for.
+    """List the films, claim the output folder, render the demo film if asked for.
 
     Raises:
         StopRun: the folder holds something else.
         NothingFound: a source names no file.
     """
-    demo = job.name == DEMO and DEMO in job.sources
-    rows = discover([s for s in job.sources if not (demo and s == DEMO)], job.licence)
+    rows = discover([s for s in job.sources if not job.renders_demo or s != DEMO], job.licence)
     claim(job)
-    if demo:
-        rows += discover([str(demo_film(job.output / "source"))], job.licence)
+    if job.renders_demo:
+        from curation.demo.film import TRUTH_NAME, render
+
+        if not (job.demo_path.exists() and job.demo_path.with_name(TRUTH_NAME).exists()):
+            render(job.demo_path.parent)
+        rows += discover([str(job.demo_path)], job.licence)
     return rows
-
-
-def demo_film(folder: Path) -> Path:
-    """The demo film, rendered unless it is there already."""
-    from curation.demo.film import FILM_NAME, TRUTH_NAME, render
-
-    if (folder / FILM_NAME).exists() and (folder / TRUTH_NAME).exists():
-        return folder / FILM_NAME
-    return render(folder).path
 
 
 def claim(job: Job) -> None:
@@ -227,10 +231,7 @@ def curate(
 
 def forecast(job: Job) -> list[Forecast]:
     """What `curate` would do and why. Nothing is written, not even the demo film."""
-    from curation.demo.film import FILM_NAME
-
-    demo = job.name == DEMO and DEMO in job.sources
-    film = job.output / "source" / FILM_NAME
-    sources = [s for s in job.sources if not (demo and s == DEMO)]
-    sources += [str(film)] if demo and film.exists() else []
+    sources = [s for s in job.sources if not job.renders_demo or s != DEMO]
+    if job.renders_demo and job.demo_path.exists():
+        sources.append(str(job.demo_path))
     return explain(job.plan, discover(sources, job.licence), job.store)

@@ -40,7 +40,9 @@ def main(
     if explain_only:
         show_forecast(console, job, forecast(job))
         return
-    rows = prepare(job)
+    doing = "rendering the demo film, once (half a minute)" if job.renders_demo else "listing the films"
+    with console.status(doing):
+        rows = prepare(job)
     console.print(
         f"[bold]{job.name}[/]: {len(rows)} file(s), preset {job.preset}, output {job.output}",
         highlight=False, soft_wrap=True,
@@ -95,6 +97,8 @@ def show_forecast(console: Console, job: Job, forecasts: list[Forecast]) -> None
             why = "; ".join(filter(None, [why, f"{f.unknown} follow(s) from the stages above"]))
         table.add_row(f.stage, str(f.reused), str(f.runs.total()), why or "nothing to do")
     console.print(table)
+    if not any(f.reused or f.runs or f.unknown for f in forecasts):
+        console.print("No film yet: the demo film is rendered by the first run.", style="dim")
 
 
 def show_report(console: Console, report: Report) -> None:

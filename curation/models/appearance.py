@@ -3,6 +3,7 @@
     kind     tier      what                                                                     for
     colour   embedded  Lab colours of upper, middle and lower part, where they differ from the  everything
                        surround; coarse outline
+    pattern  embedded  local binary patterns of a frontal face                                  persons
     reid     full      OSNet (Zhou et al., 2019): 256x128 -> 512                                everything
     face     full      YuNet finds it, MobileFaceNet (Chen et al., 2018): 112x112 -> 128        persons
 
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from curation.colours import colour_names
+from curation.models.face_pattern import FacePattern
 from curation.models.onnx_file import file_facts, session
 from curation.models.subject_detector import PERSON, opencv_version
 from curation.models.yunet import YuNet
@@ -63,12 +65,13 @@ class Look:
     """How a track looks: unit vectors per kind (None where the kind does not apply) and colour names."""
 
     colour: np.ndarray
+    pattern: np.ndarray | None
     reid: np.ndarray | None
     face: np.ndarray | None
     colours: list[str]
 
 
-KINDS = ("colour", "reid", "face")
+KINDS = ("colour", "pattern", "reid", "face")
 
 
 def crop_of(picture_bgr_u8: np.ndarray, box: Sequence[float]) -> Crop:
@@ -202,15 +205,18 @@ class Appearance:
         self._paths = {"reid": reid, "face_detector": face_detector, "face": face}
         self._reid = session(reid) if reid else None
         self._face = session(face) if face and face_detector else None
+        self._pattern = FacePattern()
         self._finder = YuNet(face_detector, min_score=FACE_SCORE) if face_detector else None
 
     def look(self, crops: Sequence[Crop], class_name: str) -> Look:
         """The look of a track from its best crops (at least one)."""
         person = class_name == PERSON
         reid = [self.reid_vector(c) for c in crops] if self._reid is not None else []
+        patterns = [v for c in crops if (v := self._pattern.vector(c.inner)) is not None] if person else []
         faces = [v for c in crops if (v := self.face_vector(c)) is not None] if person else []
         return Look(
             colour=unit(np.mean([colour_vector(c) for c in crops], 0)),
+            pattern=unit(np.mean(patterns, 0)) if patterns else None,
             reid=unit(np.mean(reid, 0)) if reid else None,
             face=unit(np.mean(faces, 0)) if faces else None,
             colours=colour_names([(c.picture_bgr_u8, thing_weights(c)) for c in crops]),
@@ -252,7 +258,7 @@ class Appearance:
                 "part": "appearance",
                 "tier": "embedded",
                 "backend": "colour",
-                "model_id": "Lab colours in three bands, coarse outline",
+                "model_id": "Lab colours in three bands, coarse outline; face patterns",
                 "revision": opencv_version(),
                 "sha256": None,
             }
@@ -267,7 +273,7 @@ class Appearance:
 def save_looks(path: Path, looks: dict[int, Look]) -> None:
     """Write looks by track id as an npz.
 
-    Its arrays: `track_id` [T]; `colour`, `reid`, `face` [T, D], NaN where a track has none (D is 0 where no
+    Its arrays: `track_id` [T]; one per kind [T, D], NaN where a track has none (D is 0 where no
     track has); `colours` [T, 3], empty strings after the last name.
     """
     ids = sorted(looks)
@@ -301,5 +307,7 @@ def load_looks(path: Path) -> dict[int, Look]:
         names = [name for name in colours[row] if name]
         colour = vector("colour", row)
         assert colour is not None
-        looks[int(track)] = Look(colour, vector("reid", row), vector("face", row), names)
+        looks[int(track)] = Look(
+            colour, vector("pattern", row), vector("reid", row), vector("face", row), names
+        )
     return looks

@@ -31,7 +31,7 @@ FADE = 0.9  # share of the evidence that is carried to the next picture
 MIN_MOTION = 0.4  # working pixels per picture: what flow makes of noise
 MIN_CHANGE = 6.0  # grey levels after the camera's motion is taken off
 BLACK = 24  # luma of black bars at most
-MIN_SHARE, MAX_SHARE, ALL_SHARE, MIN_FILL = 0.004, 0.45, 0.85, 0.7  # of the picture's area
+MIN_SHARE, MAX_SHARE, ALL_SHARE, MIN_FILL = 0.004, 0.6, 0.85, 0.65  # of the picture's area
 MAX_REGIONS = 4
 MIN_BELIEF, THRESHOLDS, MIN_CONTRAST = 0.3, (0.5, 0.6, 0.7, 0.8, 0.9), 2.0
 MAX_RESTLESS = 0.15  # mean evidence of motion up to which a picture counts as still
@@ -272,7 +272,7 @@ def components(belief: np.ndarray, threshold: float) -> list[Part]:
 
 
 def standing_out(code: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Belief 0..1 that a pixel belongs to a thing that stands still: colours that the rim lacks, near the middle.
+    """Belief 0..1 that a pixel is of a thing that stands still: colours that the rim lacks, near the middle.
 
     Args:
         code: int32 [H, W] from `colour_code`.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.models.moving_regions import MovingRegions, covered, join
+from curation.models.moving_regions import MovingRegions, covered, join, lit
 from curation.models.subject_detector import (
     PERSON,
     Detections,
@@ -42,6 +42,16 @@ def person_of_face(faces: np.ndarray) -> np.ndarray:
     """
     x, y, w, h = faces.T
     return np.stack([x - w, y - 0.5 * h, 3 * w, 7.5 * h], 1)
+
+
+def inside_of(boxes: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Boxes [N, 4] cut to the smallest box around the true pixels of a mask [H, W]."""
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    if not len(rows):
+        return boxes
+    shift = np.array([columns[0], rows[0], 0, 0], np.float32)
+    size = (int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1)
+    return clip_boxes(boxes - shift, *size) + shift
 
 
 def to_score(weight: np.ndarray, low_high: tuple[float, float]) -> np.ndarray:
@@ -81,13 +91,12 @@ class OpenCvDetector:
 
     def people(self, picture_bgr_u8: np.ndarray) -> Detections:
         """Persons only, without memory of earlier pictures."""
-        import cv2
-
         height, width = picture_bgr_u8.shape[:2]
         bodies, body_scores = self._bodies(_shrunk(picture_bgr_u8, HOG_SIDE))
         bodies = bodies * (max(height, width) / min(HOG_SIDE, max(height, width)))
         faces, face_scores = self.faces(picture_bgr_u8)
         boxes = clip_boxes(np.concatenate([person_of_face(faces), bodies]), height, width)
+        boxes = inside_of(boxes, lit(picture_bgr_u8.max(2)))
         scores = np.concatenate([face_scores, body_scores])
         kept = suppress(boxes, scores, 0.4)
         return Detections(boxes[kept], scores[kept].astype(np.float32), [PERSON] * len(kept))

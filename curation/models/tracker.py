@@ -31,7 +31,7 @@ class TrackSettings:
 
     start_score: float = 0.4
     high_score: float = 0.35
-    min_iou: float = 0.25
+    min_iou: float = 0.2
     keep_s: float = 1.0
 
 

@@ -60,7 +60,8 @@ def decode(raw: Mapping[str, np.ndarray], stride: int, width: int) -> Faces:
 
     Args:
         raw: float32, for the level's A cells, row by row: `cls` [A, 1] face probability, `obj` [A, 1]
-            objectness, `bbox` [A, 4] centre offset and log size in cells, `kps` [A, 10] landmark offsets in cells.
+            objectness, `bbox` [A, 4] centre offset and log size in cells, `kps` [A, 10] landmark offsets
+            in cells.
         stride: pixels per cell.
         width: of the network's picture, pixels.
     """

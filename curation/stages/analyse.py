@@ -64,7 +64,7 @@ class Analyse(Stage):
     face_weights: str = ""
     track_start_score: float = 0.4
     track_high_score: float = 0.35
-    track_min_iou: float = 0.25
+    track_min_iou: float = 0.2
     track_keep_s: float = 1.0
     tracker: str = "core"
     text_backend: str = "rapidocr"

@@ -25,6 +25,7 @@ subjects), crop (about the sequence: a source frame before and after), cast (abo
 its clips)."""
 
 SPANS_TRIED = 8
+EDGE_SHARE = 0.2  # text is found on sampled pictures, so it may not be there yet, or any more, near its ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +128,9 @@ def telling_frame(row: Row) -> tuple[int, int]:
     """
     stream, spans = row["stream"], telling_spans(row)
     for start, end in spans[:SPANS_TRIED]:
-        key = key_frame_before(row["path"], stream, ticks(stream, end))
-        if key >= ticks(stream, start):
+        edge = EDGE_SHARE * (end - start)
+        key = key_frame_before(row["path"], stream, ticks(stream, end - edge))
+        if key >= ticks(stream, start + edge):
             return key, key
     middle = ticks(stream, sum(spans[0]) / 2)
     return key_frame_before(row["path"], stream, middle), middle

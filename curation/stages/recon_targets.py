@@ -152,8 +152,8 @@ class ReconTargets(Stage):
         if not row["subjects"]:
             return "no subject was found in it"
         return (
-            f"none of its {len(row['subjects'])} subjects is sharp, at least {self.min_area_share:.0%} of the "
-            f"picture and inside the crop within the first {self.max_frame} frames of a clip before the last"
+            f"none of its {len(row['subjects'])} subjects is sharp, at least {self.min_area_share:.0%} of "
+            f"the picture and inside the crop in the first {self.max_frame} frames of a clip before the last"
         )
 
 

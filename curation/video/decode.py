@@ -12,6 +12,8 @@ from av.container import InputContainer
 
 from curation.stage import BadInput, Row
 
+PREDICTED, BIDIRECTIONAL = 2, 3  # AVPictureType
+NO_SEEK = ("mpeg",)  # program streams: most frames right after a seek have no presentation time
 ROTATE = {0: 0, 90: 1, 180: 2, 270: 3}  # degrees counter-clockwise -> quarter turns of np.rot90
 
 
@@ -74,7 +76,7 @@ def decode_span(
             context.options = options
         try:
             for frame in _from(container, video, start_pts, stream, on_error):
-                if frame.pts is None or frame.pts < start_pts:
+                if frame.pts is None:
                     continue
                 if end_pts is not None and frame.pts >= end_pts:
                     return
@@ -90,28 +92,44 @@ def _from(
     stream: Row,
     on_error: Callable[[Exception], None] | None,
 ) -> Iterator[av.VideoFrame]:
-    """Frames from the one on screen at `start_pts` or an earlier one.
+    """Frames with pts >= start_pts, decoded from far enough back to be whole.
 
-    Seeking goes by decoding times and may land late, and after a seek some streams show nothing until
-    they have recovered (intra refresh), so the first frame is checked and the seek repeated further back.
+    Seeking goes by decoding times and may land late, and streams with intra refresh are whole only a
+    refresh after where they can be entered; so what comes out is checked, and the seek repeated further
+    back.
     """
+    second = max(1, stream["time_base_den"] // stream["time_base_num"])
     back = 0
-    second = stream["time_base_den"] // stream["time_base_num"]
     while True:
-        target = max(start_pts - back, stream["first_pts"])
-        from_start = target <= stream["first_pts"]
-        if not from_start or back:
+        target = start_pts - back
+        from_start = target <= stream["first_pts"] or stream["container"] in NO_SEEK
+        if not from_start:
             container.seek(target, stream=video, backward=True)
+        elif back:
+            container.seek(stream["first_pts"] - second, stream=video, backward=True)
         frames = _decoded(container, video, on_error)
-        first = next(frames, None)
-        late = first is None or first.pts is None or first.pts > start_pts
-        if late and not from_start:
+        first = _first_whole(frames, start_pts, trust=from_start)
+        if first is None and not from_start:
             back = max(2 * back, second)
             continue
         if first is not None:
             yield first
         yield from frames
         return
+
+
+def _first_whole(frames: Iterator[av.VideoFrame], start_pts: int, *, trust: bool) -> av.VideoFrame | None:
+    """The first frame with pts >= start_pts, or None if it cannot be relied on."""
+    entries, is_whole = 0, trust
+    for frame in frames:
+        if frame.pts is None:
+            continue
+        if frame.pts <= start_pts and frame.key_frame:
+            entries += 1
+            is_whole = is_whole or entries > 1 or frame.pict_type not in (PREDICTED, BIDIRECTIONAL)
+        if frame.pts >= start_pts:
+            return frame if is_whole else None
+    return None
 
 
 def _decoded(

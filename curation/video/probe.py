@@ -19,7 +19,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from curation.stage import BadInput, Row
-from curation.video.decode import first_line, open_video
+from curation.video.decode import NO_SEEK, first_line, open_video
 
 Result = tuple[Row, list[Row], list[str]]
 
@@ -372,7 +372,8 @@ def segments(packets: Packets, stream: Row, segment_s: float) -> list[Row]:
     tick_s = stream["time_base_num"] / stream["time_base_den"]
     length = max(1, round(segment_s / tick_s))
     starts = [stream["first_pts"]]
-    for pts in np.sort(packets.pts[packets.key]):
+    keys = packets.pts[packets.key] if stream["container"] not in NO_SEEK else packets.pts[:0]
+    for pts in np.sort(keys):
         if pts >= starts[-1] + length:
             starts.append(int(pts))
     ends = [*starts[1:], None]
@@ -394,6 +395,7 @@ def _notes(stream: Row, looked: _Looked, packets: Packets, container: InputConta
         (sar != "1:1", f"sample aspect ratio {sar}"),
         (height > width, f"portrait {width}x{height}"),
         (packets.unstamped, f"{packets.unstamped} packets without a presentation time"),
+        (stream["container"] in NO_SEEK, "program stream: decoded from its start for every use"),
         (packets.broken, "reading the file stopped with an error near its end"),
         (subtitles, f"{subtitles} soft subtitle stream(s) ignored"),
     ]

@@ -135,16 +135,16 @@ class TinyBatch:
 
     def flush(self) -> np.ndarray:
         """The gathered pictures, uint8 [N, 36, 64, 3], full-range Y, Cr, Cb; empties the batch."""
+        import cv2
+
         grid = self.grid
         assert grid is not None
         codes = self._codes[:, : self.count]
         if grid.bits > 8:
             codes = (codes >> (grid.bits - 8)).astype(np.uint8)
-        out = np.empty((self.count, PIXELS, 3), np.uint8)
-        for channel, plane in enumerate((0, 2, 1)):
-            out[..., channel] = grid.lut[:, channel][codes[plane]]
+        channels = [cv2.LUT(codes[plane], grid.lut[:, i]) for i, plane in enumerate((0, 2, 1))]
         self.count = 0
-        return out.reshape(-1, HEIGHT, WIDTH, 3)
+        return cv2.merge(channels).reshape(-1, HEIGHT, WIDTH, 3)
 
 
 def luma_plane(frame: av.VideoFrame, grid: Grid) -> np.ndarray:

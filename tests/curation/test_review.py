@@ -279,7 +279,7 @@ def test_telling_spans_are_subtitles_longest_first(row: dict) -> None:
 
 def test_telling_frame_is_a_key_frame_if_one_shows_it(row: dict) -> None:
     """Key frames are every 0.4 s, at multiples of 5120 ticks."""
-    overlays = [text("subtitle", 0.5, 0.7), text("subtitle", 1.3, 1.35), text("subtitle", 1.1, 1.25)]
+    overlays = [text("subtitle", 0.5, 0.7), text("subtitle", 1.19, 1.3), text("subtitle", 1.1, 1.25)]
     assert telling_frame({**row, "overlays": overlays}) == (15360, 15360)
     assert telling_frame({**row, "overlays": overlays[:2]}) == (5120, 7680), "the longest one's middle"
 

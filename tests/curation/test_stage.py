@@ -12,7 +12,9 @@ def test_a_plan_knows_the_columns_after_every_step():
 
 
 def test_a_missing_column_is_named_before_anything_runs():
-    with pytest.raises(ValueError, match=r"double reads \['sequence_id', 'half'\]; columns so far: .*'number'"):
+    with pytest.raises(
+        ValueError, match=r"double reads \['sequence_id', 'half'\]; columns so far: .*'number'"
+    ):
         plan([Square(), Double()], SOURCE)
 
 
