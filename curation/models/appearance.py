@@ -33,6 +33,7 @@ AB_REACH = 50  # a and b beyond +-50 fall into the outermost cells; few surfaces
 BANDS = 3
 GRADIENT_CELLS, GRADIENT_BINS = (6, 3), 8
 WEIGHTS = {"colour": 1.0, "tone": 0.5, "outline": 0.35}
+LEAST_BELIEF = 0.1  # weight of a pixel that did not move at all, against one that did
 FACE_SCORE = 0.7
 # Eyes, nose and mouth corners (x, y) in an aligned 112x112 face, as the face network was trained.
 FACE_TEMPLATE = np.array(
@@ -46,10 +47,12 @@ class Crop:
 
     Attributes:
         picture_bgr_u8: uint8 [H, W, 3], longest side <= 320.
+        belief: float32 [H, W] in 0..1, how likely a pixel is of a moving thing; None if not known.
         box: x, y, width, height of the thing in it.
     """
 
     picture_bgr_u8: np.ndarray
+    belief: np.ndarray | None
     box: tuple[float, float, float, float]
 
     @property
@@ -74,8 +77,16 @@ class Look:
 KINDS = ("colour", "pattern", "reid", "face")
 
 
-def crop_of(picture_bgr_u8: np.ndarray, box: Sequence[float]) -> Crop:
-    """The box (x, y, width, height) of a picture with its surround, small enough to keep."""
+def crop_of(
+    picture_bgr_u8: np.ndarray, box: Sequence[float], belief: np.ndarray | None = None
+) -> Crop:
+    """A box of a picture with its surround, small enough to keep.
+
+    Args:
+        picture_bgr_u8: uint8 [H, W, 3].
+        box: x, y, width, height.
+        belief: float32 [h, w] over the whole picture, at any size (see `Detections`).
+    """
     import cv2
 
     x, y, w, h = (float(v) for v in box)
@@ -84,12 +95,25 @@ def crop_of(picture_bgr_u8: np.ndarray, box: Sequence[float]) -> Crop:
     right = min(width, max(left + 1, int(np.ceil(x + w * (1 + MARGIN)))))
     bottom = min(height, max(top + 1, int(np.ceil(y + h * (1 + MARGIN)))))
     part = picture_bgr_u8[top:bottom, left:right]
+    own = None if belief is None else _part(belief, (left, top, right, bottom), (height, width))
     scale = min(1.0, CROP_SIDE / max(part.shape[:2]))
     if scale < 1:
         size = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
         part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
     moved = ((x - left) * scale, (y - top) * scale, w * scale, h * scale)
-    return Crop(part.copy(), moved)
+    if own is not None:
+        own = cv2.resize(own, (part.shape[1], part.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return Crop(part.copy(), own, moved)
+
+
+def _part(
+    belief: np.ndarray, corners: tuple[int, int, int, int], size: tuple[int, int]
+) -> np.ndarray:
+    """The part of a small map that belongs to a rectangle (left, top, right, bottom) of a picture of `size`."""
+    rows, columns = belief.shape[0] / size[0], belief.shape[1] / size[1]
+    left, right = int(corners[0] * columns), int(np.ceil(corners[2] * columns))
+    top, bottom = int(corners[1] * rows), int(np.ceil(corners[3] * rows))
+    return belief[top : max(top + 1, bottom), left : max(left + 1, right)].astype(np.float32)
 
 
 def sharpness(picture_bgr_u8: np.ndarray, box: Sequence[float]) -> float:
@@ -125,7 +149,10 @@ def thing_weights(crop: Crop) -> np.ndarray:
     within = np.bincount(code.ravel(), inside.ravel(), 2048) / max(float(inside.sum()), 1)
     around = np.bincount(code.ravel(), outside.ravel(), 2048) / max(float(outside.sum()), 1)
     share = (within + 1e-3) / (within + around + 2e-3)
-    return inside * np.clip(share[code], 0.1, 1).astype(np.float32)
+    weight = inside * np.clip(share[code], 0.1, 1).astype(np.float32)
+    if crop.belief is not None and crop.belief.max() > 0:
+        weight *= LEAST_BELIEF + (1 - LEAST_BELIEF) * crop.belief / float(crop.belief.max())
+    return weight
 
 
 def colour_vector(crop: Crop) -> np.ndarray:
@@ -206,7 +233,8 @@ class Appearance:
         self._reid = session(reid) if reid else None
         self._face = session(face) if face and face_detector else None
         self._pattern = FacePattern()
-        self._finder = YuNet(face_detector, min_score=FACE_SCORE) if face_detector else None
+        self._finder = YuNet(face_detector, min_score=LEAST_BELIEF = 0.1  # weight of a pixel that did not move at all, against one that did
+FACE_SCORE) if face_detector else None
 
     def look(self, crops: Sequence[Crop], class_name: str) -> Look:
         """The look of a track from its best crops (at least one)."""

@@ -9,6 +9,7 @@ the middle count for more.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -117,10 +118,11 @@ class MovingRegions:
         saliency = self.saliency(picture_bgr_u8)
         if saliency is None:
             return Detections()
-        moving = boxes_of(saliency, picture_bgr_u8.shape[0], picture_bgr_u8.shape[1])
-        if len(moving) or self._still is None:
-            return moving
-        return boxes_of(self._still, picture_bgr_u8.shape[0], picture_bgr_u8.shape[1])
+        found = boxes_of(saliency, *picture_bgr_u8.shape[:2])
+        if not len(found) and self._still is not None:
+            saliency = self._still
+            found = boxes_of(saliency, *picture_bgr_u8.shape[:2])
+        return dataclasses.replace(found, belief=saliency)
 
     def describe(self) -> list[Row]:
         """`curation.rows.MODEL` values."""
@@ -305,7 +307,8 @@ class WithRegions:
         """The detector's boxes and uncovered regions of a picture uint8 [H, W, 3], best score first."""
         found = self._detector.detect(picture_bgr_u8)
         regions = self._regions.detect(picture_bgr_u8)
-        return join(found, regions.take(np.flatnonzero(~covered(found, regions))))
+        made = join(found, regions.take(np.flatnonzero(~covered(found, regions))))
+        return dataclasses.replace(made, belief=regions.belief)
 
     def describe(self) -> list[Row]:
         """`curation.rows.MODEL` values of both."""

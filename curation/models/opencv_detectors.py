@@ -9,6 +9,7 @@ small ones and those seen from behind.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ class OpenCvDetector:
         if self._seen % EVERY == 0:
             self._people = self.people(picture_bgr_u8)
         self._seen += 1
-        return merge(self._people, regions)
+        return dataclasses.replace(merge(self._people, regions), belief=regions.belief)
 
     def people(self, picture_bgr_u8: np.ndarray) -> Detections:
         """Persons only, without memory of earlier pictures."""

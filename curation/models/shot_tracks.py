@@ -65,11 +65,12 @@ class Collector:
             track = self._take(name, made[i], found.class_names[i])
             worth = made[i]["sharpness"] * float(found.boxes[i, 2] * found.boxes[i, 3])
             self._order += 1
-            if len(track.crops) < KEPT_CROPS:
-                heapq.heappush(track.crops, (worth, -self._order, crop_of(picture, found.boxes[i])))
-            elif worth > track.crops[0][0]:
-                kept = (worth, -self._order, crop_of(picture, found.boxes[i]))
-                heapq.heapreplace(track.crops, kept)
+            if len(track.crops) == KEPT_CROPS and worth <= track.crops[0][0]:
+                continue
+            crop = crop_of(picture, found.boxes[i], found.belief)
+            heapq.heappush(track.crops, (worth, -self._order, crop))
+            if len(track.crops) > KEPT_CROPS:
+                heapq.heappop(track.crops)
         self._before, self._ids_before = (found, made), update.ids
 
     def end_shot(self, appearance: Appearance) -> None:

@@ -36,11 +36,14 @@ class Detections:
         boxes: float32 [N, 4], x, y, width, height in pixels of the picture, inside it.
         scores: float32 [N], 0..1.
         class_names: N names, COCO's or `region`.
+        belief: float32 [h, w] in 0..1 at any size, how likely each part of the picture belongs to something that
+            moves; None if the detector does not know.
     """
 
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     scores: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     class_names: list[str] = field(default_factory=list)
+    belief: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -55,7 +58,8 @@ class Detections:
     def take(self, index: np.ndarray | Sequence[int]) -> Detections:
         """The detections at the positions `index`, in that order."""
         index = np.asarray(index, np.int64)
-        return Detections(self.boxes[index], self.scores[index], [self.class_names[i] for i in index])
+        names = [self.class_names[i] for i in index]
+        return Detections(self.boxes[index], self.scores[index], names, self.belief)
 
 
 def detections(boxes: Sequence[Sequence[float]], scores: Sequence[float], names: Sequence[str]) -> Detections:

@@ -106,7 +106,7 @@ def _from(
         if not from_start:
             container.seek(target, stream=video, backward=True)
         elif back:
-            container.seek(stream["first_pts"] - second, stream=video, backward=True)
+            _rewind(container, video, stream["first_pts"], second)
         frames = _decoded(container, video, on_error)
         first = _first_whole(frames, start_pts, trust=from_start)
         if first is None and not from_start:
@@ -116,6 +116,14 @@ def _from(
             yield first
         yield from frames
         return
+
+
+def _rewind(container: InputContainer, video: Any, first_pts: int, second: int) -> None:
+    """Seek to the start. Some demuxers refuse times before their first entry, others land after it."""
+    try:
+        container.seek(first_pts - second, stream=video, backward=True)
+    except av.error.FFmpegError:
+        container.seek(first_pts, stream=video, backward=True)
 
 
 def _first_whole(frames: Iterator[av.VideoFrame], start_pts: int, *, trust: bool) -> av.VideoFrame | None:
