@@ -45,8 +45,8 @@ test: setup  ## the test suite (minutes)
 test-slow: setup  ## the long tests as well
 	$(BIN)/python -m pytest -m 'not gpu'
 
-bench: setup  ## speed against peers and limits, measured here
-	$(BIN)/python -m perf
+bench: setup  ## speed against peers and limits, measured here: make bench FILM=/a/real/film
+	$(BIN)/python -m perf $(if $(FILM),'$(FILM)')
 
 clean:  ## remove the environment; datasets are left alone
 	rm -rf $(VENV) build *.egg-info

@@ -57,7 +57,7 @@ class Evidence:
 # and reid about 89 % of the joined pairs were right and 53 % of the right ones joined, with colour alone
 # 78 % and 51 %.
 EVIDENCE = {
-    "colour": Evidence(0.81, 0.05, 1.0),
+    "colour": Evidence(0.78, 0.05, 1.0),
     "pattern": Evidence(0.70, 0.03, 1.0, -1.0),
     "reid": Evidence(0.61, 0.05, 1.5),
     "face": Evidence(0.50, 0.08, 3.0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,20 @@ def _draw_label(picture: np.ndarray, text: str, corner: tuple[int, int], colour:
     cv2.rectangle(picture, (x, y), (x + width + 6, y + height + 7), colour, -1)
     at = (x + 3, y + height + 3)
     cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def read_picture(path: Path, *, grey: bool = False) -> np.ndarray:
+    """A picture file as uint8 [H, W, 3] BGR, or [H, W] luma.
+
+    Raises:
+        FileNotFoundError: there is no readable picture.
+    """
+    import cv2
+
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
+    if picture is None:
+        raise FileNotFoundError(f"{path}: no readable picture")
+    return picture
 
 
 def draw_crop(

@@ -167,6 +167,9 @@ MODEL = pa.struct(
 )
 """What ran. `tier`: full or embedded."""
 
+STILL = pa.struct([("clip_index", I32), ("frame", I64), ("pts", I64), ("time_s", F64), ("image", STR)])
+"""A picture of an exported clip as the detectors saw it (JPEG, longest side `analysis_side`)."""
+
 ANALYSIS = pa.schema(
     [
         ("text_boxes", STR),  # artefact: Parquet of TEXT_BOX
@@ -175,6 +178,7 @@ ANALYSIS = pa.schema(
             "embeddings",
             STR,
         ),  # artefact: npz, track id -> mean appearance vector (see curation.models.appearance)
+        ("stills", pa.list_(STILL)),  # a few of every clip, for whoever would otherwise decode again
         ("analysed_frames", I32),
         ("analysis_models", pa.list_(MODEL)),
     ]
@@ -216,7 +220,7 @@ TRACK_BOX = pa.schema(
 
 OVERLAY = pa.struct(
     [
-        ("kind", STR),  # subtitle, logo, scene_text
+        ("kind", STR),  # subtitle, logo, title, scene_text
         ("x", F64),
         ("y", F64),
         ("width", F64),

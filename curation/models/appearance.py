@@ -77,9 +77,7 @@ class Look:
 KINDS = ("colour", "pattern", "reid", "face")
 
 
-def crop_of(
-    picture_bgr_u8: np.ndarray, box: Sequence[float], belief: np.ndarray | None = None
-) -> Crop:
+def crop_of(picture_bgr_u8: np.ndarray, box: Sequence[float], belief: np.ndarray | None = None) -> Crop:
     """A box of a picture with its surround, small enough to keep.
 
     Args:
@@ -106,10 +104,8 @@ def crop_of(
     return Crop(part.copy(), own, moved)
 
 
-def _part(
-    belief: np.ndarray, corners: tuple[int, int, int, int], size: tuple[int, int]
-) -> np.ndarray:
-    """The part of a small map that belongs to a rectangle (left, top, right, bottom) of a picture of `size`."""
+def _part(belief: np.ndarray, corners: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+    """The part of a small map for a rectangle (left, top, right, bottom) of a picture of `size`."""
     rows, columns = belief.shape[0] / size[0], belief.shape[1] / size[1]
     left, right = int(corners[0] * columns), int(np.ceil(corners[2] * columns))
     top, bottom = int(corners[1] * rows), int(np.ceil(corners[3] * rows))
@@ -233,8 +229,7 @@ class Appearance:
         self._reid = session(reid) if reid else None
         self._face = session(face) if face and face_detector else None
         self._pattern = FacePattern()
-        self._finder = YuNet(face_detector, min_score=LEAST_BELIEF = 0.1  # weight of a pixel that did not move at all, against one that did
-FACE_SCORE) if face_detector else None
+        self._finder = YuNet(face_detector, min_score=FACE_SCORE) if face_detector else None
 
     def look(self, crops: Sequence[Crop], class_name: str) -> Look:
         """The look of a track from its best crops (at least one)."""

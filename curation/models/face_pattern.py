@@ -17,7 +17,7 @@ RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
 
 
 def uniform_codes() -> np.ndarray:
-    """Bin of each 8-bit pattern: one each for those with at most two changes around the ring, one for the rest."""
+    """Bin of each 8-bit pattern: its own if it changes at most twice around the ring, else the first."""
     changes = [bin(code ^ ((code >> 1) | ((code & 1) << 7))).count("1") for code in range(256)]
     bins, taken = np.zeros(256, np.int64), 1
     for code, count in enumerate(changes):

@@ -36,8 +36,8 @@ class Detections:
         boxes: float32 [N, 4], x, y, width, height in pixels of the picture, inside it.
         scores: float32 [N], 0..1.
         class_names: N names, COCO's or `region`.
-        belief: float32 [h, w] in 0..1 at any size, how likely each part of the picture belongs to something that
-            moves; None if the detector does not know.
+        belief: float32 [h, w] in 0..1 at any size, how likely each part of the picture belongs to something
+            that moves; None if the detector does not know.
     """
 
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))

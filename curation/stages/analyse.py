@@ -17,11 +17,13 @@ from curation.models.appearance import Appearance, save_looks
 from curation.models.shot_tracks import Collector
 from curation.models.text_detector import TextDetector, TextSettings
 from curation.models.tracker import Tracker, TrackSettings
+from curation.pictures import jpeg
 from curation.stage import Folder, Resources, Row, Stage, Worker
 from curation.video.decode import decode_span, fit_size, seconds, to_bgr
 
 APPEARANCES = ("auto", "embedded", "full")
 RATES = (1, 2, 4, 8, 16)
+STILL_QUALITY = 90
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +43,12 @@ class Analyse(Stage):
         reid_weights, face_detector_weights, face_weights: files; empty for the weights cache.
         track_start_score, track_high_score, track_min_iou, track_keep_s: see `TrackSettings`.
         tracker: core (trackers' ByteTrack) or ultralytics (its own; extra `yolo`).
+        stills_per_clip: small pictures kept of every clip, for the search of logos and the review page.
         text_backend, text_model, text_device, text_min_score: see `TextSettings`.
     """
 
     name: ClassVar[str] = "analyse"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("sequence_id", "film_id", "stream", "clips")
     locates: ClassVar[tuple[str, ...]] = ("path",)
     writes: ClassVar[pa.Schema] = rows.ANALYSIS
@@ -67,6 +70,7 @@ class Analyse(Stage):
     track_min_iou: float = 0.2
     track_keep_s: float = 1.0
     tracker: str = "core"
+    stills_per_clip: int = 4
     text_backend: str = "rapidocr"
     text_model: str = ""
     text_device: str = "cpu"
@@ -206,13 +210,19 @@ class _Models:
         size = fit_size(stream, self.stage.analysis_side)
         scale = np.array([stream["width"] / size[1], stream["height"] / size[0]] * 2)
         tracker = Tracker(self.stage.track_fps, self.tracks, self.stage.tracker)
-        collected, text_rows, seen = Collector(scale), [], 0
+        collected, text_rows, stills, seen = (
+            Collector(scale),
+            [],
+            Stills(self.stage.stills_per_clip, folder),
+            0,
+        )
         frames = _counted(row["path"], stream, clips, folder)
         for moment in moments(frames, stream, clips, self.stage.text_fps, self.stage.track_fps):
             seen += 1
             picture = to_bgr(moment.frame, stream, size)
             if moment.wants_text:
                 text_rows.extend(self._text(picture, moment, stream, scale))
+                stills.offer(picture, moment, stream)
             if moment.first:
                 collected.end_shot(self.appearance)
                 self.detector.start_shot()
@@ -229,6 +239,7 @@ class _Models:
             "text_boxes": folder.ref("text_boxes.parquet"),
             "boxes": folder.ref("boxes.parquet"),
             "embeddings": folder.ref("looks.npz"),
+            "stills": stills.kept,
             "analysed_frames": seen,
             "analysis_models": [
                 self.text.describe(),
@@ -247,6 +258,28 @@ class _Models:
             return [{**place, **dict.fromkeys(names)}]
         table = np.concatenate([boxes[:, :4] * scale, boxes[:, 4:]], 1).tolist()
         return [{**place, **dict(zip(names, line, strict=True))} for line in table]
+
+
+class Stills:
+    """Keeps the first text picture in each of `number` equal parts of a clip."""
+
+    def __init__(self, number: int, folder: Folder) -> None:
+        self.number, self.folder = number, folder
+        self.kept: list[Row] = []
+        self._taken: set[tuple[int, int]] = set()
+
+    def offer(self, picture: np.ndarray, moment: Moment, stream: Row) -> None:
+        """Write the picture if it is the first of its part."""
+        clip, pts = moment.clip, moment.frame.pts
+        part = (pts - clip["start_pts"]) * self.number // (clip["end_pts"] - clip["start_pts"])
+        if (clip["clip_index"], part) in self._taken:
+            return
+        self._taken.add((clip["clip_index"], part))
+        name = f"still-{clip['clip_index']:02d}-{part}.jpg"
+        self.folder.path(name).write_bytes(jpeg(picture, STILL_QUALITY))
+        place = _place(moment, stream)
+        del place["shot_id"]
+        self.kept.append({**place, "image": self.folder.ref(name)})
 
 
 def _place(moment: Moment, stream: Row) -> Row:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,15 +24,14 @@ from curation.overlays import (
     find_overlays,
     read_samples,
 )
+from curation.pictures import read_picture
 from curation.signals import Signals
 from curation.stage import Folder, Reject, Row, Stage, Worker
-from curation.static_marks import WORK_WIDTH, static_marks
-from curation.video.decode import decode_span, fit_size, to_bgr
+from curation.static_marks import static_marks
 
 SOFT_EDGE = 4  # pixels beside a black bar that blur and compression may have darkened; 3 were seen
 FLAT_RANGE = 12  # 8-bit luma around the median that counts as flat
 FLAT_SHARE = 0.6  # of the picture
-KEY_FRAMES = 4  # of a clip that are looked at for marks; some codecs have nothing but key frames
 BOX = ("x", "y", "width", "height")
 REASONS = (
     ("title_over_picture", TITLE),
@@ -59,7 +57,7 @@ class Crop(Stage):
         min_height: least height of the crop in source pixels; it is enlarged to the exported height.
         min_kept: least share of the subjects' weight (heads above all) that the crop must keep.
         subject_weight: what losing all subjects costs against losing all of the picture's area.
-        find_marks: look for logos without letters as well, in a few key frames of every clip.
+        find_marks: look for logos without letters as well, in the stills of every clip.
         text: when text counts as drawn over the film; see `curation.overlays.OverlaySettings`.
     """
 
@@ -74,8 +72,8 @@ class Crop(Stage):
         "segments",
         "text_boxes",
         "boxes",
+        "stills",
     )
-    locates: ClassVar[tuple[str, ...]] = ("path",)
     writes: ClassVar[pa.Schema] = rows.CROP
 
     aspect_width: int = 832
@@ -109,7 +107,7 @@ class Crop(Stage):
         flat = flat_pictures(signals, sorted({r["pts"] for r in text_rows}), stream, inside)
         overlays = find_overlays(read_samples(text_rows, clips, flat), inside, self.text)
         if self.find_marks:
-            overlays += marks(row["path"], stream, clips, inside, overlays, folder)
+            overlays += marks(row["stills"], stream, clips, inside, overlays, folder)
         exported = {clip["clip_index"] for clip in clips if not clip["is_context"]}
         boxes = pq.read_table(folder.open(row["boxes"])).to_pylist()
         subjects = subject_map([b for b in boxes if b["clip_index"] in exported], inside)
@@ -216,25 +214,20 @@ def obstacles(overlays: Sequence[Row], inside: Inside) -> np.ndarray:
 
 
 def marks(
-    path: str, stream: Row, clips: Sequence[Row], inside: Inside, known: Sequence[Row], folder: Folder
+    stills: Sequence[Row],
+    stream: Row,
+    clips: Sequence[Row],
+    inside: Inside,
+    known: Sequence[Row],
+    folder: Folder,
 ) -> list[Row]:
-    """Logos without letters that are not among the `known` overlays, as `curation.rows.OVERLAY` values.
-
-    Only key frames are decoded, at most `KEY_FRAMES` of a clip.
-    """
-    size = fit_size(stream, WORK_WIDTH)
-    scale = stream["width"] / size[1]
+    """Logos without letters that are not among the `known` overlays, as `curation.rows.OVERLAY` values."""
     exported = [clip for clip in clips if not clip["is_context"]]
-    pictures, shots = [], []
-    for clip in exported:
-        frames = decode_span(
-            path, stream, clip["start_pts"], clip["end_pts"], options={"skip_frame": "nokey"}
-        )
-        for frame in itertools.islice(frames, KEY_FRAMES):
-            pictures.append(to_bgr(frame, stream, size)[..., 1])  # green is most of luma
-            shots.append(clip["clip_index"])
-    folder.count("decoded_frames", len(pictures))
-    folder.count("decoded_s", len(pictures) / stream["fps"])
+    pictures = [read_picture(folder.open(s["image"]), grey=True) for s in stills]
+    if not pictures:
+        return []
+    scale = stream["width"] / pictures[0].shape[1]
+    shots = [still["clip_index"] for still in stills]
     edges = (inside.left / scale, inside.top / scale, inside.right / scale, inside.bottom / scale)
     found = static_marks(pictures, shots, edges) * scale
     logos = [(o["x"], o["y"], o["width"], o["height"]) for o in known if o["kind"] == LOGO]

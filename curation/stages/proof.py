@@ -12,20 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.pictures import beside, cut_out, draw_boxes, draw_crop, jpeg, map_box, resize
+from curation.pictures import beside, cut_out, draw_boxes, draw_crop, jpeg, map_box, read_picture, resize
 from curation.rows import STR
 from curation.stage import Folder, Row, Stage, Worker
 from curation.timing import frame_index_16fps
-from curation.video.decode import decode_span, open_video, seconds, ticks, to_bgr
 
 PICTURE = pa.struct([("kind", STR), ("about", STR), ("image", STR)])
 PROOF = pa.schema([("proof", pa.list_(PICTURE))])
 """`kind`: strip (about a clip index: its first, middle and last frame), boxes (about a clip index: its
 subjects), crop (about the sequence: a source frame before and after), cast (about a subject id: it in each of
 its clips)."""
-
-SPANS_TRIED = 8
-EDGE_SHARE = 0.2  # text is found on sampled pictures, so it may not be there yet, or any more, near its ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +50,8 @@ class Proof(Stage):
         "subjects",
         "boxes",
         "clip_files",
+        "stills",
     )
-    locates: ClassVar[tuple[str, ...]] = ("path",)
     writes: ClassVar[pa.Schema] = PROOF
 
     strip_width: int = 208
@@ -65,7 +61,7 @@ class Proof(Stage):
     quality: int = 85
 
     def worker(self) -> Worker:
-        """Decodes every exported clip once, and the film from one key frame to one frame."""
+        """Decodes every exported clip once; the film itself is not opened again."""
         return self._work
 
     def _work(self, row: Row, folder: Folder) -> Row:
@@ -109,31 +105,28 @@ class Proof(Stage):
             cast[subject].append(cut_out(frames[box["k"]], map_box(box, crop), self.cast_height))
 
     def _film_frame(self, row: Row, folder: Folder) -> np.ndarray:
-        start_pts, pts = telling_frame(row)
-        picture = _film_picture(row, start_pts, pts, folder)
-        time_s = seconds(row["stream"], pts)
-        crop = (row["crop_x"], row["crop_y"], row["crop_width"], row["crop_height"])
-        return draw_crop(picture, crop, row["overlays"] or [], time_s, self.film_width)
+        still = telling_still(row)
+        picture = read_picture(folder.open(still["image"]))
+        scale = picture.shape[1] / row["stream"]["width"]
+        x, y, width, height = (round(row[f"crop_{n}"] * scale) for n in ("x", "y", "width", "height"))
+        overlays = [
+            {**o, **{n: o[n] * scale for n in ("x", "y", "width", "height")}} for o in row["overlays"] or []
+        ]
+        return draw_crop(picture, (x, y, width, height), overlays, still["time_s"], self.film_width)
 
 
 # -- choices ------------------------------------------------------------------------------------
 
 
-def telling_frame(row: Row) -> tuple[int, int]:
-    """Where the crop has most to show: inside a subtitle, else a logo, else the first clip.
-
-    Returns:
-        Timestamps of the key frame to decode from and of the frame to show, in ticks. They are the same
-        where a key frame lies inside such a span, so that only one frame is decoded.
-    """
-    stream, spans = row["stream"], telling_spans(row)
-    for start, end in spans[:SPANS_TRIED]:
-        edge = EDGE_SHARE * (end - start)
-        key = key_frame_before(row["path"], stream, ticks(stream, end - edge))
-        if key >= ticks(stream, start + edge):
-            return key, key
-    middle = ticks(stream, sum(spans[0]) / 2)
-    return key_frame_before(row["path"], stream, middle), middle
+def telling_still(row: Row) -> Row:
+    """The still where the crop has most to show: in a subtitle, else with a logo, else the first."""
+    inside = [
+        still
+        for start, end in telling_spans(row)
+        for still in row["stills"]
+        if start <= still["time_s"] < end
+    ]
+    return inside[0] if inside else row["stills"][0]
 
 
 def telling_spans(row: Row) -> list[tuple[float, float]]:
@@ -196,34 +189,6 @@ def _frames(video: Path, wanted: set[int], folder: Folder) -> dict[int, np.ndarr
             if index == max(wanted):
                 break
     return found
-
-
-def _film_picture(row: Row, start_pts: int, pts: int, folder: Folder) -> np.ndarray:
-    """The source frame at a time, BGR; every frame decoded on the way to it is counted."""
-    stream, shown, count = row["stream"], None, 0
-    for frame in decode_span(row["path"], stream, start_pts, None):
-        if shown is not None and frame.pts is not None and frame.pts > pts:
-            break
-        shown, count = frame, count + 1
-        if frame.pts == pts:
-            break
-    assert shown is not None
-    folder.count("decoded_frames", count)
-    folder.count("decoded_s", count / stream["fps"])
-    return to_bgr(shown, stream)
-
-
-def key_frame_before(path: str, stream: Row, pts: int) -> int:
-    """Timestamp of the key frame at which decoding has to start in order to see the frame at `pts`."""
-    with open_video(path) as container:
-        video = container.streams[stream["stream_index"]]
-        if pts <= stream["first_pts"]:
-            return stream["first_pts"]
-        container.seek(pts, stream=video, backward=True)
-        for packet in container.demux(video):
-            if packet.pts is not None:
-                return min(pts, max(packet.pts, stream["first_pts"]))
-    return stream["first_pts"]
 
 
 def _save(stage: Proof, folder: Folder, kind: str, about: str, name: str, picture: np.ndarray) -> Row:

@@ -166,6 +166,7 @@ def sequence(of: Row, store: Store, *, text: str = HOSTILE) -> Row:
         "scores": scores(),
         "text_boxes": None,
         "embeddings": None,
+        "stills": [],
         "analysed_frames": 60,
         "analysis_models": [{**MODEL, "part": "detect", "backend": "opencv", "model_id": "hog"}],
         **{"crop_x": 100, "crop_y": 60, "crop_width": 1040, "crop_height": 600},

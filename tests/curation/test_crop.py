@@ -15,7 +15,6 @@ from curation.stage import Reject
 from curation.stages.crop import Crop, flat_pictures, inside_bars, marks, obstacles
 from curation.video.decode import decode_at, to_bgr
 from curation.video.probe import probe
-from tests.curation.tiny_film import write_film
 from tests.support import scratch, shared
 
 WIDTH, HEIGHT, TICKS = 640, 360, 1000
@@ -91,6 +90,7 @@ def run(tmp_path, clips, texts, boxes, *, stream=STREAM, bars=BARS, thumbs=None,
         [{"index": 0, "start_pts": 0, "end_pts": None}],
     )
     folder.commit()
+    row["stills"] = []
     written = Crop(find_marks=False, **settings).worker()(row, scratch(tmp_path, "crop"))
     assert set(written) == set(rows.CROP.names)
     pa.Table.from_pylist([written], schema=rows.CROP)
@@ -242,39 +242,32 @@ def test_shares_are_checked(field):
         Crop(**{field: 1.5})
 
 
-def test_logo_without_letters_is_found_in_key_frames(tmp_path):
-    """A ring in the corner of seven shots, beside a shot that is context."""
+def test_logo_without_letters_is_found_in_stills(tmp_path):
+    """A ring in the corner of seven shots, seen at half the film's size."""
     rng = np.random.default_rng(0)
-
-    def pictures():
-        for shot in range(8):
-            scene = np.full((180, 320), 90, np.uint8)
-            for _ in range(15):
-                at = (int(rng.integers(0, 320)), int(rng.integers(0, 180)))
-                cv2.circle(scene, at, int(rng.integers(10, 40)), int(rng.integers(20, 160)), -1)
-            if shot < 7:
-                cv2.circle(scene, (290, 24), 10, 235, 3, cv2.LINE_AA)
-            yield from [scene] * 12
-
-    path = write_film(tmp_path / "ring.mp4", pictures(), options={"g": "12"})
-    stream = probe(str(path))[0]
-    second = stream["time_base_den"] / stream["time_base_num"]
-    clips = [
-        clip(i, i / 2, (i + 1) / 2, is_context=i == 7)
-        | {"start_pts": round(i / 2 * second), "end_pts": round((i + 1) / 2 * second)}
-        | {"start_s": i / 2, "end_s": (i + 1) / 2}
-        for i in range(8)
-    ]
-    inside, folder = Inside(0, 0, 320, 180), scratch(tmp_path)
-    (logo,) = marks(str(path), stream, clips, inside, [], folder)
+    folder, stills = scratch(tmp_path), []
+    for shot in range(7):
+        scene = np.full((180, 320), 90, np.uint8)
+        for _ in range(15):
+            at = (int(rng.integers(0, 320)), int(rng.integers(0, 180)))
+            cv2.circle(scene, at, int(rng.integers(10, 40)), int(rng.integers(20, 160)), -1)
+        cv2.circle(scene, (290, 24), 10, 235, 3, cv2.LINE_AA)
+        for part in range(3):
+            name = f"still-{shot}-{part}.jpg"
+            cv2.imwrite(str(folder.path(name)), scene, [cv2.IMWRITE_JPEG_QUALITY, 90])
+            stills.append({"clip_index": shot, "image": folder.ref(name)})
+    folder.commit()
+    clips = [clip(i, i / 2, (i + 1) / 2) | {"start_s": i / 2, "end_s": (i + 1) / 2} for i in range(7)]
+    stream, inside = {**STREAM, "width": 640, "height": 360}, Inside(0, 0, 640, 360)
+    (logo,) = marks(stills, stream, clips, inside, [], folder)
     assert logo["kind"] == "logo"
     assert (logo["start_s"], logo["end_s"]) == (0, 3.5)
     middle = logo["x"] + logo["width"] / 2, logo["y"] + logo["height"] / 2
-    assert middle == pytest.approx((290, 24), abs=2)
-    assert 24 <= logo["width"] <= 38
-    assert folder.counters["decoded_frames"] <= 7 * 4
-    assert marks(str(path), stream, clips, inside, [logo], folder) == []
-    assert marks(str(path), stream, clips[:5], inside, [], folder) == []
+    assert middle == pytest.approx((580, 48), abs=4)
+    assert 48 <= logo["width"] <= 76
+    assert marks(stills, stream, clips, inside, [logo], folder) == []
+    assert marks(stills[:15], stream, clips, inside, [], folder) == []
+    assert marks([], stream, clips, inside, [], folder) == []
 
 
 @pytest.mark.slow
@@ -319,6 +312,7 @@ def test_burnt_in_subtitles_of_a_real_film_are_gone(tmp_path):
         "segments": [],
         "text_boxes": folder.ref("text_boxes.parquet"),
         "boxes": folder.ref("boxes.parquet"),
+        "stills": [],
     }
     found = Crop(find_marks=False).worker()(row, scratch(tmp_path, "crop"))
     assert {o["kind"] for o in found["overlays"]} == {"subtitle"}

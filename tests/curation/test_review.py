@@ -15,7 +15,7 @@ from curation import pictures, rows
 from curation.publish import publish
 from curation.publish_card import clock, fence, md, num
 from curation.publish_review import axis, use_classes
-from curation.stages.proof import Proof, busiest_frame, key_frame_before, telling_frame, telling_spans
+from curation.stages.proof import Proof, busiest_frame, telling_spans, telling_still
 from tests.curation.rows_factory import HOSTILE, outcome, stream
 from tests.support import scratch
 
@@ -172,9 +172,11 @@ def write_film(path: Path, count: int, size: tuple[int, int], rate: int, gop: in
 
 @pytest.fixture
 def row(tmp_path: Path) -> dict:
-    """A one-clip sequence of a small film of 25 fps; the subject is the white square."""
+    """A one-clip sequence of a film of 160x120 at 25 fps; the subject is the white square."""
     folder = scratch(tmp_path, "export")
-    write_film(tmp_path / "film.mp4", 60, (120, 160), 25)
+    for n in (0, 30):
+        picture = np.full((60, 80), 2 * n, np.uint8)
+        cv2.imwrite(str(folder.path(f"still-{n}.jpg")), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
     write_film(folder.path("clip.mp4"), 33, (96, 128), 16)
     boxes = [
         {
@@ -186,13 +188,17 @@ def row(tmp_path: Path) -> dict:
     ]
     pq.write_table(pa.Table.from_pylist(boxes, schema=rows.TRACK_BOX), folder.path("boxes.parquet"))
     refs = {name: folder.ref(name) for name in ("clip.mp4", "boxes.parquet")}
+    stills = [
+        {"clip_index": 0, "frame": n, "pts": 512 * n, "time_s": n / 25, "image": folder.ref(f"still-{n}.jpg")}
+        for n in (0, 30)
+    ]
     folder.commit()
     span = {"start_pts": 0, "end_pts": 60 * 512, "start_frame": 0, "end_frame": 60}
     film = stream(2.4) | {"width": 160, "height": 120, "time_base_num": 1, "time_base_den": 12800}
     overlay = {"x": 20.0, "y": 100.0, "width": 90.0, "height": 15.0, "start_s": 1.0, "end_s": 1.4}
     return {
         "sequence_id": "q",
-        "path": str(tmp_path / "film.mp4"),
+        "stills": stills,
         "stream": film,
         "clips": [{"shot_id": "s", "clip_index": 0, "is_context": False, **span}],
         **{"crop_x": 16, "crop_y": 8, "crop_width": 128, "crop_height": 96},
@@ -224,9 +230,9 @@ def test_proof_pictures(tmp_path: Path, row: dict) -> None:
     before = shown["crop"][:, : Proof.film_width]
     assert before.shape[:2] == (480, 640)
     left, inside = before[200, 20].mean(), before[300, 400].mean()
-    assert inside == pytest.approx(2 * 30, abs=4), "the frame on screen at 1.2 s"
+    assert inside == pytest.approx(2 * 30, abs=4), "the still at 1.2 s, inside the subtitle"
     assert left == pytest.approx(0.35 * 60, abs=6), "what the crop leaves out is dimmed"
-    assert folder.counters["decoded_frames"] == 1, "frame 30 is a key frame"
+    assert "decoded_frames" not in folder.counters, "the film is not opened again"
     assert folder.counters["decoded_clip_frames"] == 33
 
 
@@ -277,16 +283,9 @@ def test_telling_spans_are_subtitles_longest_first(row: dict) -> None:
     assert telling_spans({**row, "overlays": [text("scene_text", 0, 1)]}) == [(0.0, 2.4)]
 
 
-def test_telling_frame_is_a_key_frame_if_one_shows_it(row: dict) -> None:
-    """Key frames are every 0.4 s, at multiples of 5120 ticks."""
-    overlays = [text("subtitle", 0.5, 0.7), text("subtitle", 1.19, 1.3), text("subtitle", 1.1, 1.25)]
-    assert telling_frame({**row, "overlays": overlays}) == (15360, 15360)
-    assert telling_frame({**row, "overlays": overlays[:2]}) == (5120, 7680), "the longest one's middle"
-
-
-def test_key_frame_before(row: dict) -> None:
-    assert key_frame_before(row["path"], row["stream"], 34 * 512) == 30 * 512
-    assert key_frame_before(row["path"], row["stream"], 0) == 0
+def test_telling_still_lies_in_a_subtitle_if_one_does(row: dict) -> None:
+    assert telling_still(row)["time_s"] == 1.2
+    assert telling_still({**row, "overlays": [text("subtitle", 1.3, 1.5)]})["time_s"] == 0
 
 
 def test_cut_outs_stay_inside_the_picture() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import pairwise
 
+import av
 import cv2
 import numpy as np
 import pytest
 
-from curation import measure
+from curation import measure, rows
 from curation.runner import run
 from curation.signals import Signals
 from curation.stage import FAILED, KEPT, BadInput, plan
@@ -18,7 +20,7 @@ from curation.store import Store
 from curation.video.decode import decode_span, to_bgr
 from curation.video.probe import probe
 from tests.curation.test_decode import STREAMS
-from tests.footage import film, pictures
+from tests.footage import add_video, encode, film, pictures
 from tests.odd_inputs import corrupt_packets, rotated
 from tests.support import scratch
 
@@ -59,7 +61,7 @@ def test_a_scan_says_what_straightforward_arithmetic_says(tmp_path):
     frames = list(decode_span(str(path), stream, 0, None))
     np.testing.assert_array_equal(signals.pts, [f.pts for f in frames])
     hsv = [cv2.cvtColor(to_bgr(f, stream)[2::5, 2::5], cv2.COLOR_BGR2HSV).astype(int) for f in frames]
-    change = np.array([np.abs(b - a).mean(axis=(0, 1)) for a, b in zip(hsv, hsv[1:], strict=False)])
+    change = np.array([np.abs(b - a).mean(axis=(0, 1)) for a, b in pairwise(hsv)])
     assert np.isnan(signals.content[0]).all()
     # chroma is nearest here and interpolated by the scaler there
     np.testing.assert_allclose(signals.content[1:], change, atol=3)
@@ -75,7 +77,7 @@ def test_a_scan_says_what_straightforward_arithmetic_says(tmp_path):
 
 
 FORMATS = {
-    "yuv422p": {"codec": "mpeg4", "pix_fmt": "yuv420p"},
+    "422 10 bit": {"codec": "libx265", "pix_fmt": "yuv422p10le", "options": X265},
     "full range": {"codec": "mjpeg", "pix_fmt": "yuvj422p"},
     "444": {"pix_fmt": "yuv444p"},
     "10 bit": {"codec": "libx265", "pix_fmt": "yuv420p10le", "options": X265},
@@ -137,8 +139,6 @@ def test_letterbox_is_measured_through_the_codec(tmp_path):
             picture[:24], picture[-20:] = 0, 0
             yield picture
 
-    from tests.footage import add_video, av, encode
-
     path = tmp_path / "boxed.mp4"
     with av.open(str(path), "w") as container:
         encode(container, add_video(container, (180, 320)), boxed())
@@ -186,7 +186,7 @@ def test_films_go_out_and_come_back_with_their_signals(tmp_path):
     (tmp_path / "bad.mp4").write_text("no film")
     steps = plan(
         [Identify(), Ingest(segment_s=0.4), ToSegments(), Scan(), ToFilms()],
-        __import__("curation.rows", fromlist=["SOURCE"]).SOURCE,
+        rows.SOURCE,
     )
     found = [{"path": str(p), "licence": "CC0-1.0"} for p in (tmp_path / "bad.mp4", good)]
     store = Store(tmp_path / ".work")
@@ -205,13 +205,13 @@ def test_films_go_out_and_come_back_with_their_signals(tmp_path):
 def test_a_failed_segment_fails_its_film():
     film_columns = dict.fromkeys(ToFilms.emits.names) | {"film_id": "f", "path": "p"}
     verdict = {"status": KEPT, "stage": None, "reason": None, "detail": None}
-    rows = [
+    parts = [
         film_columns | verdict | {"segment": {"index": i}, "segment_id": f"f-g{i}", "signals": f"s{i}"}
         for i in (1, 0, 2)
     ]
-    assert ToFilms().fold(rows)[0]["signals"] == ["s0", "s1", "s2"]
-    rows[0] |= {"status": FAILED, "stage": "scan", "reason": "cannot_open", "signals": None}
-    (row,) = ToFilms().fold(rows)
+    assert ToFilms().fold(parts)[0]["signals"] == ["s0", "s1", "s2"]
+    parts[0] |= {"status": FAILED, "stage": "scan", "reason": "cannot_open", "signals": None}
+    (row,) = ToFilms().fold(parts)
     assert (row["status"], row["reason"], row["signals"]) == (FAILED, "cannot_open", None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_a_file_holds_everything(tmp_path):
 def test_joined_spans_are_the_whole(seams):
     whole, hsv = made(23)
     edges = [0, *seams, 23]
-    parts = [part(whole, hsv, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [part(whole, hsv, a, b) for a, b in pairwise(edges)]
     assert_same(Signals.concat(parts), whole)
 
 
