@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import os
+import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,12 +52,7 @@ def build(cls: type[T], data: Any, where: str) -> T:
     Raises:
         SettingsError: unknown key (with the nearest known one) or a value of the wrong type.
     """
-    if not isinstance(data, Mapping):
-        raise SettingsError(f"{where}: expected settings as `name: value`, got {data!r}")
-    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    for key in data:
-        if key not in known:
-            raise SettingsError(f"{where}: unknown setting {key!r}{suggestion(str(key), known)}")
+    _check_names(cls, data, where)
     try:
         return pydantic.TypeAdapter(cls).validate_python(dict(data))
     except pydantic.ValidationError as error:
@@ -66,6 +61,19 @@ def build(cls: type[T], data: Any, where: str) -> T:
         raise SettingsError(f"{where}: {place}: {first['msg']} (got {first['input']!r})") from error
     except ValueError as error:
         raise SettingsError(f"{where}: {error}") from error
+
+
+def _check_names(cls: Any, data: Any, where: str) -> None:
+    """Refuse unknown keys here and in nested dataclasses; values are pydantic's business."""
+    if not isinstance(data, Mapping):
+        raise SettingsError(f"{where}: expected settings as `name: value`, got {data!r}")
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for key, value in data.items():
+        if key not in known:
+            raise SettingsError(f"{where}: unknown setting {key!r}{suggestion(str(key), known)}")
+        if dataclasses.is_dataclass(hints[key]):
+            _check_names(hints[key], value, f"{where}.{key}")
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -121,14 +129,15 @@ def configure(
     return [build(step, settings.get(step.name, {}), f"{where}: {step.name}") for step in steps]
 
 
-def merge(*layers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Settings by stage; later layers win field by field."""
-    merged: dict[str, dict[str, Any]] = {}
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by stage; later layers win field by field, inside nested settings too."""
+    merged: dict[str, Any] = {}
     for layer in layers:
-        for stage, values in layer.items():
-            if not isinstance(values, Mapping):
-                raise SettingsError(f"{stage}: expected settings as `name: value`, got {values!r}")
-            merged.setdefault(stage, {}).update(values)
+        for name, value in layer.items():
+            if isinstance(value, Mapping) and isinstance(merged.get(name), Mapping | None):
+                merged[name] = merge(merged.get(name) or {}, value)
+            else:
+                merged[name] = value
     return merged
 
 
@@ -138,17 +147,14 @@ def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
     Raises:
         SettingsError: an item has another form.
     """
-    settings: dict[str, dict[str, Any]] = {}
+    settings: dict[str, Any] = {}
     for item in items:
-        name, equals, value = item.partition("=")
-        stage, dot, setting = name.partition(".")
-        if not (equals and dot and stage and setting):
+        name, equals, text = item.partition("=")
+        path = name.split(".")
+        if not equals or len(path) < 2 or not all(path):
             raise SettingsError(f"--set {item}: expected stage.setting=value, e.g. filters.max_shake=0.05")
-        settings.setdefault(stage, {})[setting] = yaml.safe_load(value)
+        value = yaml.safe_load(text)
+        for part in reversed(path):
+            value = {part: value}
+        settings = merge(settings, value)
     return settings
-
-
-def cache_home() -> Path:
-    """Where this user's caches lie (`MEMENTO_CACHE`, else the XDG cache folder)."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "memento"
-    return Path(os.environ.get("MEMENTO_CACHE", default))

@@ -61,7 +61,9 @@ STEPS: tuple[type[Stage] | type[Fold], ...] = (
 
 
 DEMO = "demo"
-BUILT_IN = {DEMO: Dataset(films=DEMO, licence="public domain and CC0 photographs (docs/demo.md)", preset="paper-text")}
+BUILT_IN = {
+    DEMO: Dataset(films=DEMO, licence="public domain and CC0 photographs (docs/demo.md)", preset="paper-text")
+}
 """Datasets that need no entry in datasets.yaml; an entry of the same name replaces them."""
 
 

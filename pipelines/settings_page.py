@@ -26,17 +26,28 @@ def page() -> str:
     for step in STEPS:
         if not dataclasses.fields(step):
             continue
-        sentences = attributes(step)
         first = inspect.cleandoc(step.__doc__ or "").split("\n\n")[0].replace("\n", " ")
         parts.append(f"## {step.name}\n\n{first}\n\n| setting | default | meaning |\n|---|---|---|")
-        for field in dataclasses.fields(step):
-            default = _default(field).replace("|", "\\|")
-            parts[-1] += f"\n| `{field.name}` | `{default}` | {sentences.get(field.name, '')} |"
+        for name, default, sentence in lines(step):
+            parts[-1] += f"\n| `{name}` | `{default}` | {sentence} |"
         parts[-1] += "\n"
     parts.append("## Presets of `sequences`\n\n| preset | settings |\n|---|---|")
     for name, values in PRESETS.items():
         parts[-1] += f"\n| `{name}` | {', '.join(f'`{k}: {v}`' for k, v in values.items())} |"
     return "\n".join(parts) + "\n"
+
+
+def lines(step: type, prefix: str = "") -> list[tuple[str, str, str]]:
+    """Name, default and sentence of every setting; nested ones as `outer.inner`."""
+    sentences, found = attributes(step), []
+    for field in dataclasses.fields(step):
+        default = _default(field)
+        if dataclasses.is_dataclass(default):
+            found += lines(type(default), f"{prefix}{field.name}.")
+        else:
+            text = str(default).replace("|", "\\|")
+            found.append((prefix + field.name, text, sentences.get(field.name, "")))
+    return found
 
 
 def attributes(step: type) -> dict[str, str]:
@@ -52,12 +63,10 @@ def attributes(step: type) -> dict[str, str]:
     return found
 
 
-def _default(field: dataclasses.Field[typing.Any]) -> str:
+def _default(field: dataclasses.Field[typing.Any]) -> typing.Any:
     if field.default is not dataclasses.MISSING:
-        return str(field.default)
-    if field.default_factory is not dataclasses.MISSING:
-        return str(field.default_factory())
-    return "required"
+        return field.default
+    return "required" if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 if __name__ == "__main__":

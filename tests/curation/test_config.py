@@ -69,3 +69,16 @@ def test_overrides_are_yaml_values():
     }
     with pytest.raises(SettingsError, match=r"stage.setting=value"):
         parse_overrides(["a=3"])
+
+
+def test_nested_settings_are_strict_and_merge_too():
+    from curation.stages.crop import Crop
+
+    (stage,) = configure([Crop], {"crop": {"text": {"pad": 0.2}}}, "here")
+    assert stage.text.pad == 0.2
+    with pytest.raises(SettingsError, match=r"crop.text: unknown setting 'padd'; did you mean 'pad'"):
+        configure([Crop], {"crop": {"text": {"padd": 0.2}}}, "here")
+    with pytest.raises(SettingsError, match=r"crop.text: expected settings"):
+        configure([Crop], {"crop": {"text": 3}}, "here")
+    assert parse_overrides(["a.b.c=1", "a.b.d=2", "a.e=3"]) == {"a": {"b": {"c": 1, "d": 2}, "e": 3}}
+    assert merge({"a": {"b": {"c": 1}}}, {"a": {"b": {"d": 2}}}) == {"a": {"b": {"c": 1, "d": 2}}}
