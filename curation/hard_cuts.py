@@ -117,7 +117,7 @@ def hard_cuts(signals: Signals, settings: CutSettings) -> list[Cut]:
     )
     found = {*replay(content, settings), *replay(100 * structure, second)} - {0}
     frames = [f for f in sorted(found) if alike[f] < settings.max_alike]
-    frames = _without_flashes(frames, signals.thumbs_u8, settings.flash_frames)
+    frames = _without_flashes(frames, signals.thumbs_u8, structure, settings.flash_frames)
     margin = np.maximum(
         _ratio(content, frames) / settings.adaptive_threshold,
         _ratio(structure, frames) / settings.structure_ratio,
@@ -134,27 +134,19 @@ def _ratio(scores: np.ndarray, frames: list[int]) -> np.ndarray:
     return out
 
 
-def _without_flashes(frames: list[int], thumbs: np.ndarray, longest: int) -> list[int]:
-    """Drop pairs of cuts around a few frames after which the picture is what it was before."""
+def _without_flashes(frames: list[int], thumbs: np.ndarray, structure: np.ndarray, longest: int) -> list[int]:
+    """Drop cuts soon after which the picture is what it was before, and those on the way back."""
     kept: list[int] = []
-    i = 0
-    while i < len(frames):
-        start = frames[i]
-        back = next(
-            (
-                j
-                for j in range(i + 1, len(frames))
-                if frames[j] - start <= longest
-                and likeness.structure_shifted(thumbs[start - 1 : start], thumbs[frames[j] : frames[j] + 1])[
-                    0
-                ][0]
-                < LIKE
-            ),
-            None,
-        )
-        if back is None:
-            kept.append(start)
-            i += 1
+    back = 0
+    for frame in frames:
+        if frame <= back:
+            continue
+        after = thumbs[frame + 1 : frame + 1 + longest]
+        before = np.repeat(thumbs[frame - 1 : frame], len(after), axis=0)
+        unlike, _ = likeness.structure_shifted(before, after)
+        returned = np.flatnonzero(unlike < min(LIKE, structure[frame] / 2))
+        if len(returned):
+            back = frame + 1 + int(returned[0])
         else:
-            i = back + 1
+            kept.append(frame)
     return kept

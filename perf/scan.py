@@ -53,11 +53,13 @@ def bare(film: str, cores: list[int]) -> dict[str, Any]:
 def scan_segments(film: str, cores: list[int]) -> dict[str, Any]:
     """Probe, then scan all segments, one process per core."""
     from curation.signals import Signals
+    from curation.stages.ingest import Ingest
     from curation.stages.shots import Shots, find_shots
     from curation.video.probe import probe
 
     def run() -> dict[str, Any]:
-        stream, segments, _ = probe(film)
+        lengths = {"segment_s": Ingest().segment_s, "min_segments": Ingest().min_segments}
+        stream, segments, _ = probe(film, **lengths)
         jobs = [(film, stream, segment) for segment in segments]
         parts = pool.map(scan_one, jobs, chunksize=1) if pool else [scan_one(job) for job in jobs]
         whole = Signals.concat(parts)

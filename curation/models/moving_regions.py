@@ -158,7 +158,9 @@ class MovingRegions:
         own = np.linalg.norm(back - camera, axis=-1)
         seen = cv2.blur(cv2.absdiff(grey, warp(memory.grey, camera)), (5, 5)).astype(np.float32)
         fresh = np.clip(own / motion_scale(own[inside]), 0, 1) * np.clip(seen / MIN_CHANGE, 0, 1)
-        carried = warp(memory.evidence, back)
+        # What a thing uncovers has the colours of the rest; there the evidence goes at once.
+        known = np.clip(2 * posterior(memory.moving, memory.still)[code], 0, 1)
+        carried = warp(memory.evidence, back) * known
         memory.evidence = (np.maximum(fresh, FADE * carried) * inside).astype(np.float32)
         restless = float(memory.evidence[inside].mean()) if inside.any() else 1.0
         self._still = STILL_WEIGHT * standing_out(code, inside) if restless < MAX_RESTLESS else None

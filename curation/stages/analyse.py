@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from curation.pictures import jpeg
 from curation.stage import Folder, Resources, Row, Stage, Worker
 from curation.video.decode import decode_span, fit_size, seconds, to_bgr
 
+log = logging.getLogger(__name__)
 APPEARANCES = ("auto", "embedded", "full")
 RATES = (1, 2, 4, 8, 16)
 STILL_QUALITY = 90
@@ -192,8 +194,10 @@ class _Models:
 
     def __init__(self, stage: Analyse) -> None:
         self.stage = stage
+        choice = stage.choice()
+        log.info("subject detector: %s (%s)", choice.backend, choice.why)
         self.detector = subject_detector.build(
-            stage.choice(), min_score=stage.min_score, region_backup=stage.region_backup
+            choice, min_score=stage.min_score, region_backup=stage.region_backup
         )
         self.appearance = Appearance(**stage.appearance_files())
         self.text = TextDetector(stage.text_settings())

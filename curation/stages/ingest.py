@@ -118,6 +118,8 @@ class Ingest(Stage):
 
     Attributes:
         segment_s: length of the key-frame-aligned segments that are scanned in parallel, seconds.
+        min_segments: a film that would have fewer segments is cut into shorter ones, down to 5 s, so
+            that many cores share a short film evenly.
     """
 
     name: ClassVar[str] = "ingest"
@@ -125,10 +127,13 @@ class Ingest(Stage):
     locates: ClassVar[tuple[str, ...]] = ("path",)
     writes: ClassVar = rows.INGEST
     segment_s: float = 60.0
+    min_segments: int = 32
 
     def __post_init__(self) -> None:
         if self.segment_s <= 0:
             raise ValueError(f"ingest.segment_s is {self.segment_s}; set it to seconds above 0")
+        if self.min_segments < 1:
+            raise ValueError(f"ingest.min_segments is {self.min_segments}; set it to 1 or more")
 
     def worker(self) -> Worker:
         """Probes one film."""
@@ -137,7 +142,7 @@ class Ingest(Stage):
     def _ingest(self, row: Row, folder: Folder) -> Row:
         path = row["path"]
         try:
-            stream, segments, notes = probe(path, segment_s=self.segment_s)
+            stream, segments, notes = probe(path, segment_s=self.segment_s, min_segments=self.min_segments)
         except BadInput as bad:  # the verdict is kept by content and may serve a copy elsewhere
             raise BadInput(bad.reason, bad.detail.removeprefix(f"{path}: ")) from bad
         return {"stream": stream, "segments": segments, "notes": notes}

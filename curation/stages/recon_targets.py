@@ -129,10 +129,13 @@ class ReconTargets(Stage):
         return chosen
 
     def _worth(self, c: Candidate, chosen: Sequence[Candidate]) -> tuple[float, float, int]:
-        """Area, less for a clip that has a target already; the trainer needs other poses too."""
+        """Area by certainty; less for a clip that has a target already: the trainer needs other poses too.
+
+        Certainty keeps a sure box of the subject before a larger outline of whatever moved.
+        """
         again = any(c.box["clip_index"] == other.box["clip_index"] for other in chosen)
         area = c.area_share * (self.other_clip_bonus if again else 1.0)
-        return (area * c.inside, c.box["sharpness"], -c.box["frame"])
+        return (area * c.inside * c.box["score"], c.box["sharpness"], -c.box["frame"])
 
     def _same_moment(self, a: Candidate, b: Candidate) -> bool:
         near = abs(a.box["time_s"] - b.box["time_s"]) < self.min_apart_s

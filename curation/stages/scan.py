@@ -16,7 +16,7 @@ from curation.stage import KEPT, Fold, Folder, Row, Stage, Worker
 from curation.video import tiny
 from curation.video.decode import ROTATE, decode_span
 
-BATCH = 256  # frames measured together: 5 MB of tiny pictures
+BATCH = 64  # frames measured together: what is worked on stays in the cache
 SLOT_S = 0.5  # key statistics are taken of the first frame of every half second
 
 
@@ -68,9 +68,8 @@ class Scanner:
         """Measure the gathered batch."""
         if self._batch.count == 0:
             return
-        pictures = self._batch.flush()
-        luma = np.ascontiguousarray(pictures[..., 0])
-        hsv = measure.to_hsv(pictures)
+        luma, colour = self._batch.flush()
+        hsv = measure.to_hsv(colour)
         if not len(self._first_hsv):
             self._first_hsv = hsv[:1].copy()
         self._content.append(measure.content(np.concatenate([self._last_hsv, hsv])))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import ids, rows
-from curation.identity import Cluster, Track, group_of, join, labels, subject_class
+from curation.identity import REGION_PENALTY, Cluster, Track, group_of, join, labels, subject_class
 from curation.models.appearance import KINDS, Look, load_looks
 from curation.stage import Folder, Resources, Row, Stage, Worker
 
@@ -40,6 +40,8 @@ class Subjects(Stage):
 
     Attributes:
         min_odds: log-odds of being one subject above which tracks are joined; higher joins less.
+        region_penalty: log-odds taken off where only one of two tracks has a class: by a full-tier detector.
+        embedded_region_penalty: the same by the embedded detector, which misses many.
         min_track_s: shorter tracks are noise.
         min_area_share: tracks smaller than this share of the picture are noise.
         min_inside: boxes with less of their area inside the crop count as not visible.
@@ -53,13 +55,15 @@ class Subjects(Stage):
     name: ClassVar[str] = "subjects"
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = (
-        *("sequence_id", "stream", "clips", "boxes", "embeddings"),
+        *("sequence_id", "stream", "clips", "boxes", "embeddings", "analysis_models"),
         *("crop_x", "crop_y", "crop_width", "crop_height"),
     )
     writes: ClassVar[pa.Schema] = rows.SUBJECTS
     resources: ClassVar[Resources] = Resources(cpus=1)
 
     min_odds: float = 0.0
+    region_penalty: float = 1.5
+    embedded_region_penalty: float = REGION_PENALTY
     min_track_s: float = 0.5
     min_area_share: float = 0.004
     min_inside: float = 0.5
@@ -85,7 +89,7 @@ class Subjects(Stage):
         looks = load_looks(folder.open(row["embeddings"]))
         tracks = read_tracks(boxes, looks)
         tracks = [t for t in tracks if self._counts(t, crop)]
-        clusters = join(tracks, self.min_odds)
+        clusters = join(tracks, self.min_odds, self._region_penalty(row["analysis_models"]))
         standings = [standing(c, crop, self.min_inside) for c in clusters]
         classes = [subject_class(c.tracks) for c in clusters]
         keep = [
@@ -113,6 +117,10 @@ class Subjects(Stage):
                 for n, (i, label) in enumerate(zip(keep, labels(names), strict=True))
             ]
         }
+
+    def _region_penalty(self, models: Sequence[Row]) -> float:
+        full = any(m["part"] == "detector" and m["tier"] == "full" for m in models)
+        return self.region_penalty if full else self.embedded_region_penalty
 
     def _counts(self, track: Track, crop: tuple[int, int, int, int]) -> bool:
         if duration(track) < self.min_track_s:

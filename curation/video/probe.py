@@ -30,6 +30,7 @@ PLAYLISTS = ("hls", "dash", "concat", "sdp", "imf")
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273 transfer characteristics
 HDR_TAGS = ("dvh1", "dvhe", "dva1", "dvav")  # Dolby Vision without a compatible base layer
 LOOK_AT_FRAMES = 12  # enough to see the reordering of B-frames, which is 4 deep at most in practice
+SHORTEST_SEGMENT_S = 5.0  # below that, opening the film again costs more than is won
 VFR_SHARE = 0.005  # a dropped frame here and there is no variable frame rate
 TONE_MAP = (
     "ffmpeg -i FILM -vf zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,"
@@ -37,13 +38,14 @@ TONE_MAP = (
 )
 
 
-def probe(path: str, *, segment_s: float = 60.0) -> Result:
+def probe(path: str, *, segment_s: float = 60.0, min_segments: int = 1) -> Result:
     """Look at a film without decoding more than its first frames.
 
     Args:
         path: a local file, or a URL that fsspec opens.
         segment_s: length of the key-frame-aligned segments, seconds; a segment ends at the first key
             frame after it.
+        min_segments: a film that would have fewer is cut into shorter ones, down to 5 s.
 
     Returns:
         (`curation.rows.STREAM` values, list of `curation.rows.SEGMENT` values, notes: one line for
@@ -70,7 +72,9 @@ def probe(path: str, *, segment_s: float = 60.0) -> Result:
         if bad.reason == "cannot_open":
             raise _why_not_opened(path, bad) from bad
         raise
-    return stream, segments(packets, stream, segment_s), notes
+    even_s = max(SHORTEST_SEGMENT_S, stream["duration_s"] / min_segments)
+    length_s = min(segment_s, even_s) if min_segments > 1 else segment_s
+    return stream, segments(packets, stream, length_s), notes
 
 
 # -- files --------------------------------------------------------------------------------------

@@ -24,12 +24,13 @@ class Grid:
 
     Attributes:
         layout: what the grid was made for; another layout needs another grid.
-        index: per plane, int64 [36 * 64] offsets into the plane's elements, in display orientation.
+        index: per plane, int64 offsets into the plane's elements in display orientation: 36 * 64 of
+            luma, 18 * 32 of each chroma plane.
         dtype: of the plane's elements.
         bits: significant bits per element.
         line: elements per luma line, padding included.
         size: (height, width) of the decoded picture.
-        lut: uint8 [256, 3], from 8-bit Y, Cr, Cb as coded to full range.
+        is_full: whether codes are full range (0..255); otherwise black is 16 and white 235.
     """
 
     layout: tuple[Any, ...]
@@ -38,7 +39,7 @@ class Grid:
     bits: int
     line: int
     size: tuple[int, int]
-    lut: np.ndarray
+    is_full: bool
 
 
 def layout_of(frame: av.VideoFrame, planes: Any) -> tuple[Any, ...]:
@@ -69,7 +70,13 @@ def grid_of(frame: av.VideoFrame, stream: Row) -> Grid:
     planes = frame.planes
     wanted = planes[:1] if match[1] == "gray" else planes[:3]
     index = tuple(
-        _offsets(p.height, p.width, p.line_size // np.dtype(dtype).itemsize, stream) for p in wanted
+        _offsets(
+            (p.height, p.width),
+            p.line_size // np.dtype(dtype).itemsize,
+            (HEIGHT, WIDTH) if i == 0 else (HEIGHT // 2, WIDTH // 2),
+            stream,
+        )
+        for i, p in enumerate(wanted)
     )
     is_full = frame.color_range == FULL_RANGE or match[1].startswith("yuvj")
     return Grid(
@@ -79,29 +86,28 @@ def grid_of(frame: av.VideoFrame, stream: Row) -> Grid:
         bits=bits,
         line=planes[0].line_size // np.dtype(dtype).itemsize,
         size=(frame.height, frame.width),
-        lut=_lut(is_full),
+        is_full=is_full,
     )
 
 
-def _offsets(height: int, width: int, line: int, stream: Row) -> np.ndarray:
+def _offsets(size: tuple[int, int], line: int, cells: tuple[int, int], stream: Row) -> np.ndarray:
     turns = ROTATE[stream["rotation"]]
-    num_rows, num_columns = (HEIGHT, WIDTH) if turns % 2 == 0 else (WIDTH, HEIGHT)
-    y = ((np.arange(num_rows) + 0.5) * height / num_rows).astype(np.int64)
-    x = ((np.arange(num_columns) + 0.5) * width / num_columns).astype(np.int64)
+    num_rows, num_columns = cells if turns % 2 == 0 else cells[::-1]
+    y = ((np.arange(num_rows) + 0.5) * size[0] / num_rows).astype(np.int64)
+    x = ((np.arange(num_columns) + 0.5) * size[1] / num_columns).astype(np.int64)
     if stream["interlaced"]:
         y -= y % 2
     return np.rot90(y[:, None] * line + x[None, :], turns).ravel()
 
 
-def _lut(is_full: bool) -> np.ndarray:
-    code = np.arange(256, dtype=np.float64)
-    if is_full:
-        luma = chroma = code
-    else:  # ITU-R BT.601 and BT.709: 16..235 and 16..240
-        luma = (code - 16) * 255 / 219
-        chroma = (code - 128) * 255 / 224 + 128
-    table = np.stack([luma, chroma, chroma], axis=1)
-    return np.clip(np.rint(table), 0, 255).astype(np.uint8)
+def _table(scale: float, shift: float) -> np.ndarray:
+    return np.clip(np.rint(np.arange(256) * scale + shift), 0, 255).astype(np.uint8)
+
+
+# ITU-R BT.601 and BT.709: luma 16..235, chroma 16..240 around 128
+TO_FULL = _table(255 / 219, -16 * 255 / 219)
+LUMA_TO_LIMITED = _table(219 / 255, 16)
+CHROMA_TO_LIMITED = _table(224 / 255, 128 - 128 * 224 / 255)
 
 
 class TinyBatch:
@@ -110,7 +116,7 @@ class TinyBatch:
     def __init__(self, capacity: int) -> None:
         self.capacity, self.count = capacity, 0
         self.grid: Grid | None = None
-        self._codes = np.empty((0, 0, PIXELS), np.uint8)
+        self._codes: tuple[np.ndarray, ...] = ()
 
     def accepts(self, layout: tuple[Any, ...]) -> bool:
         """Whether a frame of this layout can be added without flushing first."""
@@ -122,8 +128,10 @@ class TinyBatch:
         """Begin to gather frames of another layout; the batch must be empty."""
         assert self.count == 0
         self.grid = grid
-        self._codes = np.full((3, self.capacity, PIXELS), 128, grid.dtype)
-        self._codes[1:] <<= grid.bits - 8  # grey pictures have neutral chroma
+        neutral = 128 << (grid.bits - 8)  # grey pictures have no chroma planes
+        self._codes = tuple(
+            np.full((self.capacity, n), neutral, grid.dtype) for n in (PIXELS, PIXELS // 4, PIXELS // 4)
+        )
 
     def add(self, planes: Any) -> None:
         """Gather one frame's samples."""
@@ -133,18 +141,28 @@ class TinyBatch:
             np.frombuffer(plane, grid.dtype).take(index, out=codes[i], mode="clip")
         self.count = i + 1
 
-    def flush(self) -> np.ndarray:
-        """The gathered pictures, uint8 [N, 36, 64, 3], full-range Y, Cr, Cb; empties the batch."""
+    def flush(self) -> tuple[np.ndarray, np.ndarray]:
+        """The gathered pictures: full-range luma uint8 [N, 36, 64], BGR uint8 [N, 36, 64, 3].
+
+        Empties the batch.
+        """
         import cv2
 
-        grid = self.grid
+        grid, count = self.grid, self.count
         assert grid is not None
-        codes = self._codes[:, : self.count]
+        luma, blue, red = (codes[:count] for codes in self._codes)
         if grid.bits > 8:
-            codes = (codes >> (grid.bits - 8)).astype(np.uint8)
-        channels = [cv2.LUT(codes[plane], grid.lut[:, i]) for i, plane in enumerate((0, 2, 1))]
+            luma, blue, red = ((c >> (grid.bits - 8)).astype(np.uint8) for c in (luma, blue, red))
+        full = luma if grid.is_full else cv2.LUT(luma, TO_FULL)
+        if grid.is_full:
+            luma = cv2.LUT(luma, LUMA_TO_LIMITED)
+            blue, red = cv2.LUT(blue, CHROMA_TO_LIMITED), cv2.LUT(red, CHROMA_TO_LIMITED)
+        # The stacked pictures are one tall picture with 4:2:0 chroma, which OpenCV converts at once.
+        planar = np.concatenate([luma.ravel(), blue.ravel(), red.ravel()])
+        tall = planar.reshape(count * HEIGHT * 3 // 2, WIDTH)
+        colour = cv2.cvtColor(tall, cv2.COLOR_YUV2BGR_I420).reshape(-1, HEIGHT, WIDTH, 3)
         self.count = 0
-        return cv2.merge(channels).reshape(-1, HEIGHT, WIDTH, 3)
+        return full.reshape(-1, HEIGHT, WIDTH).copy(), colour
 
 
 def luma_plane(frame: av.VideoFrame, grid: Grid) -> np.ndarray:
@@ -156,5 +174,4 @@ def luma_plane(frame: av.VideoFrame, grid: Grid) -> np.ndarray:
 
 def levels(grid: Grid) -> tuple[int, float]:
     """The 8-bit code of black, and luma codes per full-range code."""
-    is_full = int(grid.lut[255, 0]) == 255 and int(grid.lut[16, 0]) == 16
-    return (0, 1.0) if is_full else (16, 219 / 255)
+    return (0, 1.0) if grid.is_full else (16, 219 / 255)

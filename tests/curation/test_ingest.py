@@ -118,6 +118,7 @@ def test_a_refusal_serves_every_copy(tmp_path):
     assert str(tmp_path) not in caught.value.detail
 
 
-def test_segments_have_a_length():
-    with pytest.raises(ValueError, match=r"ingest\.segment_s"):
-        Ingest(segment_s=0)
+@pytest.mark.parametrize("setting", ["segment_s", "min_segments"])
+def test_segments_have_a_length(setting):
+    with pytest.raises(ValueError, match=rf"ingest\.{setting}"):
+        Ingest(**{setting: 0})

@@ -67,6 +67,13 @@ def test_a_film_is_probed(tmp_path):
         assert a["end_pts"] == b["start_pts"]
 
 
+def test_a_short_film_is_cut_finer(tmp_path):
+    path = film(tmp_path / "film.mp4", count=24 * 24, size=(48, 80), gop_size=24)
+    assert len(probe(str(path))[1]) == 1
+    assert len(probe(str(path), min_segments=3)[1]) == 3
+    assert len(probe(str(path), min_segments=100)[1]) == 5  # not under 5 s
+
+
 def test_the_larger_of_two_default_streams_is_the_film():
     row, _, notes = probe(str(shared("clips/nasa_13013.mp4")))
     assert (row["stream_index"], row["width"], row["height"]) == (3, 480, 270)

@@ -97,9 +97,10 @@ def signals_of(frames, noise: float = 2.0) -> tuple[Signals, np.ndarray]:
     tiny = []
     for frame in frames:
         noisy = np.clip(frame + rng.normal(0, noise, frame.shape), 0, 255).astype(np.uint8)
-        tiny.append(cv2.cvtColor(noisy[2::5, 2::5], cv2.COLOR_BGR2YCrCb))
+        tiny.append(np.ascontiguousarray(noisy[2::5, 2::5]))
     pictures = np.stack(tiny)
-    count, luma = len(pictures), np.ascontiguousarray(pictures[..., 0])
+    luma = np.stack([cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) for picture in pictures])
+    count = len(pictures)
     first = np.full((1, 3), np.nan, np.float32)
     signals = Signals(
         pts=np.arange(count),
@@ -111,7 +112,7 @@ def signals_of(frames, noise: float = 2.0) -> tuple[Signals, np.ndarray]:
         sharpness=np.zeros(0, np.float32),
         bars=np.zeros((0, 4), np.int16),
     )
-    return signals, np.stack([cv2.cvtColor(p, cv2.COLOR_YCrCb2BGR) for p in pictures])
+    return signals, pictures
 
 
 def shots_of(frames, noise: float = 2.0):

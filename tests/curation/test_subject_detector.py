@@ -275,6 +275,19 @@ def test_wrong_choices_are_named(monkeypatch, tmp_path):
         choose("auto", missing)
 
 
+def test_ultralytics_backend_takes_a_file(tmp_path):
+    ultralytics = pytest.importorskip("ultralytics")
+    file = tmp_path / "random.pt"
+    ultralytics.YOLO("yolo11n.yaml").save(str(file))  # random weights: only the form can be right
+    choice = choose("auto", str(file))
+    assert choice.backend == "yolo"
+    detector = build(choice, min_score=0.0, region_backup=False)
+    found = detector.detect(np.random.default_rng(0).integers(0, 255, (180, 320, 3), dtype=np.uint8))
+    assert found.boxes.shape == (len(found), 4)
+    assert (found.boxes[:, :2] + found.boxes[:, 2:] <= (320.01, 180.01)).all()
+    assert detector.describe()[0]["sha256"] == weights.sha256_of(file)
+
+
 def test_ultralytics_backend_detects():
     pytest.importorskip("ultralytics")
     path = next(iter(weights.folder().glob("yolo*.pt")), None)
