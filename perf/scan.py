@@ -68,10 +68,10 @@ def scan_segments(film: str, cores: list[int]) -> dict[str, Any]:
     pool = None
     if len(cores) > 1:
         context = multiprocessing.get_context("spawn")
-        pool = context.Pool(len(cores), initializer=warm_up)
+        pool = context.Pool(len(cores), initializer=warm_up, initargs=(film,))
         pool.map(nothing, range(8 * len(cores)), chunksize=1)  # every worker has imported everything
     else:
-        warm_up()
+        warm_up(film)
     result = timed(run)
     if pool:
         pool.close()
@@ -84,13 +84,16 @@ def scan_segments(film: str, cores: list[int]) -> dict[str, Any]:
     return result
 
 
-def warm_up() -> None:
-    """Import what the scan needs, so that start-up is not timed."""
+def warm_up(film: str) -> None:
+    """Import what the scan needs and scan one frame: workers live long, so their start is not timed."""
     import cv2
 
     import curation.stages.shots  # noqa: F401
+    from curation.video.probe import probe
 
     cv2.setNumThreads(1)
+    stream, segments, _ = probe(film)
+    scan_one((film, stream, {**segments[0], "end_pts": segments[0]["start_pts"] + 1}))
 
 
 def nothing(_: int) -> None:
@@ -123,9 +126,8 @@ def memory(film: str, cores: list[int]) -> dict[str, Any]:
     """Peak memory of one worker that scans a whole film, above what it needs before it starts."""
     from curation.video.probe import probe
 
-    warm_up()
+    warm_up(film)
     stream, segments, _ = probe(film)
-    scan_one((film, stream, {**segments[0], "end_pts": segments[0]["start_pts"] + 1}))
     base = peak_mib()
     frames = sum(len(scan_one((film, stream, segment))) for segment in segments)
     return {"frames": frames, "base_mib": base, "above_mib": peak_mib() - base}

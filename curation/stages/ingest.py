@@ -127,7 +127,7 @@ class Ingest(Stage):
     locates: ClassVar[tuple[str, ...]] = ("path",)
     writes: ClassVar = rows.INGEST
     segment_s: float = 60.0
-    min_segments: int = 32
+    min_segments: int = 24
 
     def __post_init__(self) -> None:
         if self.segment_s <= 0:

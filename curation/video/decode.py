@@ -75,7 +75,7 @@ def decode_span(
         if options:
             context.options = options
         try:
-            for frame in _from(container, video, start_pts, stream, on_error):
+            for frame in _from(container, video, (start_pts, end_pts), stream, on_error):
                 if frame.pts is None:
                     continue
                 if end_pts is not None and frame.pts >= end_pts:
@@ -88,18 +88,18 @@ def decode_span(
 def _from(
     container: InputContainer,
     video: Any,
-    start_pts: int,
+    span: tuple[int, int | None],
     stream: Row,
     on_error: Callable[[Exception], None] | None,
 ) -> Iterator[av.VideoFrame]:
-    """Frames with pts >= start_pts, decoded from far enough back to be whole.
+    """Frames with pts >= the start of the span, decoded from far enough back to be whole.
 
     Seeking goes by decoding times and may land late, and streams with intra refresh are whole only a
     refresh after where they can be entered; so what comes out is checked, and the seek repeated further
     back.
     """
     second = max(1, stream["time_base_den"] // stream["time_base_num"])
-    back = 0
+    (start_pts, end_pts), back = span, 0
     while True:
         target = start_pts - back
         from_start = target <= stream["first_pts"] or stream["container"] in NO_SEEK
@@ -107,7 +107,7 @@ def _from(
             container.seek(target, stream=video, backward=True)
         elif back:
             _rewind(container, video, stream["first_pts"], second)
-        frames = _decoded(container, video, on_error)
+        frames = _decoded(container, video, end_pts, on_error)
         first = _first_whole(frames, start_pts, trust=from_start)
         if first is None and not from_start:
             back = max(2 * back, second)
@@ -141,20 +141,31 @@ def _first_whole(frames: Iterator[av.VideoFrame], start_pts: int, *, trust: bool
 
 
 def _decoded(
-    container: InputContainer, video: Any, on_error: Callable[[Exception], None] | None
+    container: InputContainer,
+    video: Any,
+    end_pts: int | None,
+    on_error: Callable[[Exception], None] | None,
 ) -> Iterator[av.VideoFrame]:
-    if on_error is None:
-        yield from container.decode(video)
-        return
+    """Frames from where the container stands; some may come at or after `end_pts`."""
     try:
         for packet in container.demux(video):
+            # No packet is shown before it is decoded: from here on all are past the end.
+            if end_pts is not None and packet.dts is not None and packet.dts >= end_pts:
+                break
             try:
                 frames = packet.decode()
             except av.error.FFmpegError as error:
+                if on_error is None:
+                    raise
                 on_error(error)
                 continue
             yield from frames
+        else:
+            return  # the last packet of a file flushes the decoder
+        yield from video.codec_context.decode(None)
     except av.error.FFmpegError as error:  # the container itself is torn here
+        if on_error is None:
+            raise
         on_error(error)
 
 

