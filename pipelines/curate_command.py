@@ -142,7 +142,7 @@ def problems(report: Report) -> list[str]:
 
 
 def coverage_table(films: list[dict[str, Any]], chosen: str) -> Table:
-    """What each preset would keep of all films together."""
+    """What each preset would keep of all films together, and what this run packed."""
     table = Table("preset", "sequences", "seconds", "share of the footage")
     total = sum((f.get("stream") or {}).get("duration_s") or 0.0 for f in films if f["status"] == "kept")
     sums: dict[str, list[float]] = {}
@@ -151,8 +151,9 @@ def coverage_table(films: list[dict[str, Any]], chosen: str) -> Table:
             entry = sums.setdefault(item["preset"], [0, 0.0])
             entry[0] += item["num_sequences"]
             entry[1] += item["covered_s"]
-    for preset, (number, seconds) in sums.items():
-        mark = " (this run)" if preset == chosen else ""
+    spans = [c for f in films for c in f.get("coverage") or [] if c["used_by"] and not c["reason"]]
+    packed = [len({c["used_by"] for c in spans}), sum(c["end_s"] - c["start_s"] for c in spans)]
+    for name, (number, seconds) in {**sums, f"this run ({chosen}, as set)": packed}.items():
         share = f"{seconds / total:.0%}" if total else "-"
-        table.add_row(preset + mark, str(int(number)), f"{seconds:.1f}", share)
+        table.add_row(name, str(int(number)), f"{seconds:.1f}", share)
     return table
