@@ -5,6 +5,7 @@ EXTRAS ?= dev
 FILMS ?= demo
 
 comma := ,
+export FILMS
 BIN := $(VENV)/bin
 MEMENTO := $(BIN)/memento
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
@@ -25,7 +26,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 curate: setup  ## films to dataset: make curate FILMS=/path/to/films [PRESET=...] [OUTPUT=...] [ARGS=...]
-	@$(MEMENTO) curate '$(FILMS)' $(if $(PRESET),--preset $(PRESET)) $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
+	@$(MEMENTO) curate "$$FILMS" $(if $(PRESET),--preset $(PRESET)) $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
 
 query: setup  ## canned questions about the demo dataset; ask your own with memento query
 	@$(MEMENTO) query

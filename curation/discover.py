@@ -28,7 +28,13 @@ def discover(sources: Iterable[str], licence: str) -> list[Row]:
     for source in sources:
         found = set(_remote(source) if "://" in source else _local(source))
         if not found:
-            raise NothingFound(f"{source}: no such file or folder, and no file matches it as a pattern")
+            empty = "://" not in source and Path(source).expanduser().is_dir()
+            why = (
+                "the folder holds no file"
+                if empty
+                else "no such file or folder, and no file matches it as a pattern"
+            )
+            raise NothingFound(f"{source}: {why}")
         paths |= found
     return [{"path": path, "licence": licence} for path in sorted(paths)]
 

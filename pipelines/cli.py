@@ -17,7 +17,8 @@ weights_app = typer.Typer(no_args_is_help=True, help="Model weights: what there 
 app.add_typer(weights_app, name="weights")
 
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Folder of the dataset (default: out/NAME).")
+    Path | None,
+    typer.Option("--output", "-o", help="Folder of the dataset (out/NAME for curate, else out/demo)."),
 ]
 Config = Annotated[Path, typer.Option(help="The file with your datasets.")]
 Set = Annotated[

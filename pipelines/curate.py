@@ -61,6 +61,7 @@ STEPS: tuple[type[Stage] | type[Fold], ...] = (
 
 
 DEMO = "demo"
+DEFAULT_CONFIG = Path("datasets.yaml")
 BUILT_IN = {
     DEMO: Dataset(films=DEMO, licence="public domain and CC0 photographs (docs/demo.md)", preset="paper-text")
 }
@@ -133,7 +134,7 @@ def resolve(
     Raises:
         SettingsError: a name or setting does not exist.
     """
-    datasets = BUILT_IN | (load(config) if config.exists() else {})
+    datasets = BUILT_IN | (load(config) if config.exists() or config != DEFAULT_CONFIG else {})
     name, dataset = _dataset(films, datasets, config)
     chosen = preset or dataset.preset
     if chosen not in PRESETS:

@@ -74,7 +74,7 @@ def progress_bars(console: Console) -> Iterator[ProgressCallback]:
         SpinnerColumn(finished_text="[green]*"), TextColumn("{task.description}"), BarColumn(20),
         MofNCompleteColumn(), TimeElapsedColumn(),
     )  # fmt: skip
-    bars = Progress(*columns, console=console)
+    bars = Progress(*columns, console=console, disable=not console.is_terminal)
     tasks: dict[str, Any] = {}
 
     def update(names: str, done: int, total: int) -> None:
@@ -114,11 +114,11 @@ def show_report(console: Console, report: Report) -> None:
     console.print(coverage_table(tables.get("film", []), report.job.preset))
     passes = record["decode_passes"]
     console.print(
-        f"decode passes per second of footage: {passes['not_exported']} where nothing is exported, "
-        f"{passes['exported']} where it is; {record['wall_s']:.0f} s in all, "
+        f"decode passes per second of footage: {passes['not_exported'] or '-'} where nothing is exported, "
+        f"{passes['exported'] or '-'} where it is; {record['wall_s']:.0f} s of work, "
         f"{sum(record['rows_reused'].values())} results reused",
-        highlight=False,
-    )
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
     for name, path in report.published.paths.items():
         console.print(f"{name:<9} {path}", highlight=False, soft_wrap=True)
 
@@ -143,7 +143,7 @@ def problems(report: Report) -> list[str]:
 
 def coverage_table(films: list[dict[str, Any]], chosen: str) -> Table:
     """What each preset would keep of all films together, and what this run packed."""
-    table = Table("preset", "sequences", "seconds", "share of the footage")
+    table = Table("packed by preset", "sequences", "seconds", "share of the footage")
     total = sum((f.get("stream") or {}).get("duration_s") or 0.0 for f in films if f["status"] == "kept")
     sums: dict[str, list[float]] = {}
     for film in films:

@@ -55,7 +55,7 @@ def shots() -> Part:
         "shot boundaries",
         "embedded",
         f"{version('scenedetect')} + typed fades and dissolves",
-        install_command("shots"),
+        f"{install_command('shots')}; --set shots.boundary=auto",
     )
 
 
@@ -65,7 +65,9 @@ def text() -> Part:
         return Part(
             "text detection", "full", f"{version('paddleocr')} with --set analyse.text_backend=paddleocr", "-"
         )
-    return Part("text detection", "embedded", version("rapidocr"), install_command("ocr-gpu"))
+    return Part(
+        "text detection", "embedded", version("rapidocr"), f"{install_command('ocr-gpu')}; docs/tiers.md"
+    )
 
 
 def detector() -> Part:

@@ -12,6 +12,7 @@ from rich.table import Table
 from curation.query import canned, run_query
 
 MAX_ROWS = 100
+WIDE = 220  # columns, where the output is no terminal
 
 
 def main(sql: str | None, output: Path, *, as_csv: bool) -> None:
@@ -28,12 +29,15 @@ def main(sql: str | None, output: Path, *, as_csv: bool) -> None:
         writer.writerow(answer.columns)
         writer.writerows(answer.rows)
         return
-    table = Table(*answer.columns)
+    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    table = Table()
+    for column in answer.columns:
+        table.add_column(column, overflow="fold")
     for row in answer.rows:
         table.add_row(*("" if value is None else _cell(value) for value in row))
-    Console().print(table)
+    console.print(table)
     if answer.more:
-        Console().print(f"the first {MAX_ROWS} rows; all of them with --csv", style="dim")
+        console.print(f"the first {MAX_ROWS} rows; all of them with --csv", style="dim")
 
 
 def _cell(value: object) -> str:

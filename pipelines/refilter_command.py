@@ -74,7 +74,16 @@ def parse_grid(grid: str) -> tuple[str, list[Any]]:
 
 def grid_table(name: str, lines: list[WhatIf]) -> Table:
     """One line per value."""
-    table = Table(name, "usable shots", "sequences", "clips", "enter", "leave", "seconds", "share")
+    table = Table(
+        name.split(".")[-1],
+        "usable shots",
+        "sequences",
+        "clips",
+        "enter",
+        "leave",
+        "seconds in clips",
+        "share",
+    )
     for line in lines:
         share = "-" if line.share is None else f"{line.share:.1%}"
         numbers = (line.usable_shots, line.num_sequences, line.num_clips, line.enter, line.leave)
@@ -84,7 +93,7 @@ def grid_table(name: str, lines: list[WhatIf]) -> Table:
 
 def show(console: Console, change: Change) -> None:
     """What stays, enters and leaves."""
-    table = Table("", "sequences", "seconds")
+    table = Table("", "sequences", "seconds from first to last shot")
     for word, sequences in (("stay", change.stay), ("enter", change.enter), ("leave", change.leave)):
         table.add_row(word, str(len(sequences)), f"{sum(s.end_s - s.start_s for s in sequences):.1f}")
     console.print(table)

@@ -11,11 +11,15 @@ from curation.config import SettingsError, suggestion
 
 def show() -> None:
     """Print the table: what each model is, its licence, and where it lies on this machine."""
-    table = Table("name", "what", "licence", "here")
+    table = Table("name", "what", "from", "licence", "here")
     for name, entry in weights.TABLE.items():
         found = weights.find(name)
         table.add_row(
-            name, entry.what, entry.licence, str(found) if found else f"memento weights pull {name}"
+            name,
+            entry.what,
+            entry.repository,
+            entry.licence,
+            str(found) if found else f"memento weights pull {name}",
         )
     Console().print(table)
 

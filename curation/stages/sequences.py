@@ -200,7 +200,9 @@ def film_verdict(row: Row) -> tuple[str, str | None, str | None]:
     lost: dict[str, float] = {}
     for span in row["coverage"] or []:
         lost[span["reason"]] = lost.get(span["reason"], 0.0) + span["end_s"] - span["start_s"]
-    why = ", ".join(f"{r} {s:.1f} s" for r, s in sorted(lost.items(), key=lambda x: (-x[1], x[0])))
+    words = {"no_window": "usable but too short or too few for a window"}
+    by_loss = sorted(lost.items(), key=lambda x: (-x[1], x[0]))
+    why = ", ".join(f"{words.get(reason, reason)} {s:.1f} s" for reason, s in by_loss)
     helps = [p for p in row["preset_coverage"] or [] if p["num_sequences"]]
     advice = "no preset keeps anything of it"
     if helps:
