@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.curate import curate, prepare, resolve
 from tests.odd_inputs import FAILED, SOUND
+from tests.support import REPOSITORY
 
 SETTINGS = {
     "sequences": {"min_window_s": 1, "min_shot_s": 1, "min_clips": 1},
@@ -24,7 +25,9 @@ def test_every_file_is_accounted_for_and_the_rest_goes_on(tmp_path):
             made[number] = (name, odd.make(folder))
         except pytest.skip.Exception:
             continue
-    job = resolve([str(tmp_path / "in")], tmp_path / "none.yaml", output=tmp_path / "set", settings=SETTINGS)
+    job = resolve(
+        [str(tmp_path / "in")], REPOSITORY / "datasets.yaml", output=tmp_path / "set", settings=SETTINGS
+    )
     rows = prepare(job)
     report = curate(job, rows, on_ray=False)
     assert sum(report.published.counts["films"].values()) == len(rows)
@@ -35,6 +38,8 @@ def test_every_file_is_accounted_for_and_the_rest_goes_on(tmp_path):
         )
     assert set(verdicts) == {row["path"] for row in rows}
     for name, path in made.values():
+        if path.is_dir():  # named like a film: what is in it is found instead
+            continue
         status, reason = verdicts[str(path)]
         assert (status == "failed") == (name in FAILED), (name, status, reason)
         assert status == "kept" or reason, name
