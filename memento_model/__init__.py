@@ -1,0 +1,1 @@
+"""Memento on Wan2.2: a video diffusion transformer that remembers earlier shots, its training and its use."""
