@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from curation.looks import Look
 from curation.stage import Row
 
 MIN_INSIDE = 0.3
 """Share of a box that must lie inside the crop for its subject to count as seen."""
-SAMPLE_EVERY = 4
-"""Every fourth frame of a clip is looked at: 4 a second, as the trainer samples memory frames."""
 PICTURE_SIZE = (60, 104)
 
 
@@ -83,14 +81,14 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """An exported clip. `number` counts from 1; `seen` is sorted by size and time; `video` is its file."""
+    """An exported clip. `number` counts from 1; `seen` is sorted by size and time; `looks`: its pictures."""
 
     clip_index: int
     number: int
     duration_s: float
     seen: tuple[Seen, ...]
     view: View
-    video: Path
+    looks: tuple[Look, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,31 +194,24 @@ def view_of(pictures_bgr_u8: np.ndarray) -> View:
     )
 
 
-def sample_clip(path: Path) -> np.ndarray:
-    """Every fourth frame of an exported clip, small: uint8 [N, 60, 104, 3] BGR."""
-    import av
+def small_pictures(looks: Iterable[Look]) -> np.ndarray:
+    """The looks of a clip as measured here: uint8 [N, 60, 104, 3] BGR."""
+    import cv2
 
     height, width = PICTURE_SIZE
-    with av.open(str(path)) as container:
-        frames = container.decode(video=0)
-        return np.stack(
-            [
-                frame.reformat(width=width, height=height, format="bgr24", interpolation="AREA").to_ndarray()
-                for i, frame in enumerate(frames)
-                if i % SAMPLE_EVERY == 0
-            ]
-        )
+    scaled = (cv2.resize(k.rgb_hwc_u8(), (width, height), interpolation=cv2.INTER_AREA) for k in looks)
+    return np.stack([picture[:, :, ::-1] for picture in scaled])
 
 
 def gather_scene(
-    row: Row, boxes: Sequence[Row], files: Mapping[int, Path], views: Mapping[int, View]
+    row: Row, boxes: Sequence[Row], looks: Mapping[int, Sequence[Look]], views: Mapping[int, View]
 ) -> Scene:
     """Put together what captioners need.
 
     Args:
         row: `sequence_id`, `subjects`, `clip_files`, `recon_targets` and crop columns of a sequence.
         boxes: all `curation.rows.TRACK_BOX` values of the sequence.
-        files: clip index -> exported file.
+        looks: clip index -> its pictures.
         views: clip index -> measured picture.
     """
     crop = (row["crop_x"], row["crop_y"], row["crop_width"], row["crop_height"])
@@ -243,7 +234,7 @@ def gather_scene(
             duration_s=made["num_frames"] / made["fps"],
             seen=tuple(sorted((f for f in found if f), key=_prominence)),
             view=views[index],
-            video=files[index],
+            looks=tuple(looks[index]),
         )
         shots.append(shot)
     by_index = {shot.clip_index: shot for shot in shots}

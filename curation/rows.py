@@ -289,7 +289,9 @@ CLIP_FILE = pa.struct(
     ]
 )
 RECON_IMAGE = pa.struct([("recon_id", STR), ("image", STR), ("sha256", STR)])
-EXPORT = pa.schema([("clip_files", pa.list_(CLIP_FILE)), ("recon_images", pa.list_(RECON_IMAGE))])
+EXPORT = pa.schema(
+    [("clip_files", pa.list_(CLIP_FILE)), ("recon_images", pa.list_(RECON_IMAGE)), ("looks", STR)]
+)
 
 SHOT_CAPTION = pa.struct(
     [("clip_index", I32), ("global_caption", STR), ("shot_caption", STR), ("caption", STR)]

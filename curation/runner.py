@@ -8,8 +8,10 @@ from __future__ import annotations
 import errno
 import functools
 import itertools
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -217,14 +219,32 @@ def _loop_job(
 ) -> Iterator[Row]:
     workers = [(stage, stage.worker()) for stage, _ in stages]
     names = ", ".join(stage.name for stage, _ in stages)
-    for done, row in enumerate(rows):
-        if progress:
-            progress(names, done, len(rows))
+
+    def through(row: Row) -> Row:
         for stage, work in workers:
             row = execute(stage, work, row, store)
+        return row
+
+    # one row at a time unless every row may wait for answers elsewhere
+    in_flight = max(stage.occupies().in_flight for stage, _ in stages)
+    for done, row in enumerate(_map_rows(through, rows, in_flight)):
+        if progress:
+            progress(names, done, len(rows))
         yield row
     if progress:
         progress(names, len(rows), len(rows))
+
+
+def _map_rows(work: Callable[[Row], Row], rows: Iterable[Row], in_flight: int) -> Iterator[Row]:
+    """`work` on every row, in order, up to `in_flight` at a time; an error stops what has not begun."""
+    if in_flight == 1:
+        yield from map(work, rows)
+        return
+    with ThreadPoolExecutor(in_flight, thread_name_prefix="row") as pool:
+        try:
+            yield from pool.map(work, rows)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 # -- Ray Data -----------------------------------------------------------------------------------
@@ -232,9 +252,17 @@ def _loop_job(
 _LOG = pa.field("_log", pa.string())
 
 
-@functools.lru_cache(maxsize=8)
+_building = threading.Lock()
+
+
 def _process_worker(stage: Stage) -> Worker:
     """A stage's worker, built once per Ray worker process and kept for its later tasks."""
+    with _building:  # rows in flight in one process must not build a model each
+        return _kept_worker(stage)
+
+
+@functools.lru_cache(maxsize=8)
+def _kept_worker(stage: Stage) -> Worker:
     return stage.worker()
 
 
@@ -249,14 +277,16 @@ class _Apply:
         import json
 
         work = _process_worker(self.stage)
-        out = []
-        for row in batch.to_pylist():
+
+        def through(row: Row) -> Row:
             row["_log"] = json.loads(row.get("_log") or "[]")
             try:
                 row = execute(self.stage, work, row, self.store)
             except StopRun as stop:  # Ray would bring it back as text inside its own error
                 row = {**row, "status": FAILED, "_log": [*row["_log"], {"stop": str(stop)}]}
-            out.append({**row, "_log": json.dumps(row.get("_log", []))})
+            return {**row, "_log": json.dumps(row.get("_log", []))}
+
+        out = list(_map_rows(through, batch.to_pylist(), self.stage.occupies().in_flight))
         return pa.Table.from_pylist(out, schema=self.schema)
 
 
@@ -276,7 +306,7 @@ def _ray_job(
     size = max(1, len(rows) // int(8 * cluster_cpus))  # small blocks: one film must not hold up the rest
     blocks = [pa.Table.from_pylist(rows[i : i + size], schema=source) for i in range(0, len(rows), size)]
     data = ray.data.from_arrow(blocks)
-    pools = sum(stage.resources.actors for stage, _ in stages)
+    pools = sum(stage.occupies().actors for stage, _ in stages)
     for stage, schema in stages:
         data = _map(data, stage, schema, store, use_actors=cluster_cpus > 2 * pools)
     names, done = ", ".join(stage.name for stage, _ in stages), 0
@@ -297,17 +327,23 @@ def _ray_job(
 def _map(data: Any, stage: Stage, schema: pa.Schema, store: Store, *, use_actors: bool) -> Any:
     import ray.data
 
+    needs = stage.occupies()
     common: dict[str, Any] = {
         "batch_format": "pyarrow",
         "batch_size": None,
-        "num_cpus": stage.resources.cpus,
-        "num_gpus": stage.resources.gpus or None,
+        "num_cpus": needs.cpus,
+        "num_gpus": needs.gpus or None,
     }
-    if stage.resources.gpus or (stage.resources.actors and use_actors):
+    if needs.gpus or needs.in_flight > 1 or (needs.actors and use_actors):
         return data.map_batches(
             _Apply,
             fn_constructor_args=(stage, schema, store),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=None),
+            compute=ray.data.ActorPoolStrategy(
+                min_size=1,
+                max_size=needs.max_workers,
+                max_concurrent_calls_per_actor=needs.in_flight,
+                enable_true_multi_threading=needs.in_flight > 1,
+            ),
             **common,
         )
     # On a machine with few cores actor pools would hold them all; the worker lives on in the process.

@@ -68,17 +68,32 @@ class Folder(Protocol):
     def count(self, name: str, value: float) -> None:
         """Add to a counter of this row, e.g. `decoded_s`; it is kept with the result."""
 
+    def recall(self, key: str) -> Any:
+        """What `remember` kept under `key`, now or in an earlier run that did not finish the row; or None."""
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a part of the work that is dear to make again (a paid answer) at once; JSON values."""
+
 
 Worker = Callable[[Row, Folder], Row]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one worker of a stage occupies. `actors`: the worker holds a model worth keeping alive."""
+    """What one worker of a stage occupies.
+
+    Attributes:
+        cpus, gpus: as Ray counts them.
+        actors: the worker holds a model worth keeping alive.
+        in_flight: rows a worker handles at a time, in threads; more than 1 where it waits for answers.
+        max_workers: of the whole cluster; None lets the cluster's size decide.
+    """
 
     cpus: float = 1.0
     gpus: float = 0.0
     actors: bool = False
+    in_flight: int = 1
+    max_workers: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +117,10 @@ class Stage:
     writes: ClassVar[pa.Schema] = pa.schema([])
     cached: ClassVar[bool] = True
     resources: ClassVar[Resources] = Resources()
+
+    def occupies(self) -> Resources:
+        """What a worker occupies with these settings."""
+        return self.resources
 
     def fingerprint(self) -> dict[str, str]:
         """Names and hashes of the models this stage would use here; part of the key."""

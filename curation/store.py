@@ -9,6 +9,7 @@ Layout, below the output folder:
     .work/<stage>/<kk>/<key>.json   the written columns, counters and what the key was made of;
                                     written last, so an entry that can be read is complete
     .work/<stage>/<kk>/<key>/       the files the stage wrote
+    .work/answers/<stage>/<kk>/     parts of a row's work that outlive it (`remember`)
     .work/scratch/                  half-done work; emptied at every start
 """
 
@@ -112,6 +113,20 @@ class Scratch:
     def count(self, name: str, value: float) -> None:
         """Add `value` to the counter `name`."""
         self.counters[name] = self.counters.get(name, 0) + value
+
+    def recall(self, key: str) -> Any:
+        """What was remembered under `key` in this output folder, or None."""
+        try:
+            return json.loads(self._answer(key).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep `value` under `key`, atomically and at once."""
+        write_atomic(self._answer(key), canonical(value))
+
+    def _answer(self, key: str) -> Path:
+        return self._store.root / "answers" / self._stage / key[:2] / f"{key}.json"
 
     def commit(self) -> None:
         """Move the written files to their lasting place (nothing if there are none)."""

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import pyarrow.parquet as pq
 
 from curation import rows
-from curation.caption_facts import Scene, gather_scene, sample_clip, view_of
+from curation.caption_facts import Scene, gather_scene, small_pictures, view_of
 from curation.caption_grammar import compose, global_part
+from curation.looks import Look, read_looks
 from curation.models.captioner import Answer, Captioner
 from curation.models.describer import Describer
 from curation.stage import Folder, Resources, Row, Stage, Worker
@@ -28,7 +29,7 @@ class Captions(Stage):
     """
 
     name: ClassVar[str] = "captions"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = (
         "sequence_id",
         "clips",
@@ -42,6 +43,7 @@ class Captions(Stage):
         "crop_height",
         "stream",
         "clip_files",
+        "looks",
     )
     writes: ClassVar = rows.CAPTIONS
     resources: ClassVar[Resources] = Resources(cpus=1.0)
@@ -71,13 +73,11 @@ class Captions(Stage):
 
 def _scene(row: Row, folder: Folder) -> Scene:
     boxes = pq.read_table(folder.open(row["boxes"])).to_pylist() if row["boxes"] else []
-    files = {made["clip_index"]: folder.open(made["video"]) for made in row["clip_files"]}
-    views = {}
-    for index, file in files.items():
-        pictures = sample_clip(file)
-        folder.count("sampled_frames", len(pictures))
-        views[index] = view_of(pictures)
-    return gather_scene(row, boxes, files, views)
+    looks: dict[int, list[Look]] = {}
+    for look in read_looks(folder.open(row["looks"])):
+        looks.setdefault(look.clip_index, []).append(look)
+    views = {index: view_of(small_pictures(of_clip)) for index, of_clip in looks.items()}
+    return gather_scene(row, boxes, looks, views)
 
 
 def caption_columns(scene: Scene, captioner: Captioner) -> Row:

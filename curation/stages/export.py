@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import av
 import numpy as np
 
-from curation import ids, rows
+from curation import ids, looks, rows
 from curation.stage import BadInput, Folder, Resources, Row, Stage, Worker
 from curation.timing import FPS, num_frames_16fps
 from curation.video import encode
@@ -33,12 +33,14 @@ class Export(Stage):
         preset: of x264. `veryfast` takes 1.4 (720p source) to 4.3 (486p) bare decodes of the source;
             `faster` half as much again, `medium` three times as much, for files a fifth smaller at equal
             fidelity.
+        look_tokens: size of the small pictures that captions are made from, four a second, in blocks of
+            32x32 pixels; 112 blocks (448x256 pixels) are what a vision-language model pays for two of them.
         trim: cut clips to 4n+1 frames, the lengths that the model's video codec takes.
         threads: decoder threads.
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = (
         "sequence_id",
         "stream",
@@ -57,6 +59,7 @@ class Export(Stage):
     width: int = 832
     crf: int = 17
     preset: str = "veryfast"
+    look_tokens: int = 112
     trim: bool = True
     threads: int = 1
 
@@ -64,6 +67,8 @@ class Export(Stage):
         """Refuse sizes that 4:2:0 video cannot have."""
         if self.height % 2 or self.width % 2 or min(self.height, self.width) < 32:
             raise ValueError(f"export.height and export.width must be even, not {self.height}x{self.width}")
+        if self.look_tokens < 1:
+            raise ValueError(f"export.look_tokens must be at least 1, not {self.look_tokens}")
 
     def worker(self) -> Worker:
         """Decodes, encodes and checks one sequence."""
@@ -79,9 +84,11 @@ class Export(Stage):
         _shoot(self, row, takes, folder)
         for take in takes:
             _prove(self, take, folder)
+        looks.write_looks(folder.path("looks.parquet"), itertools.chain(*(take.looks for take in takes)))
         return {
             "clip_files": [_clip_file(self, take, folder) for take in takes],
             "recon_images": [_recon_image(target, folder) for target in row["recon_targets"] or []],
+            "looks": folder.ref("looks.parquet"),
         }
 
 
@@ -96,6 +103,7 @@ class _Take:
     sent: list[np.ndarray] = field(default_factory=list)  # luma blocks of every encoded frame
     before: np.ndarray | None = None  # luma blocks of the film's frame before the clip
     after: np.ndarray | None = None
+    looks: list[looks.Look] = field(default_factory=list)
 
     @property
     def file(self) -> str:
@@ -191,6 +199,7 @@ def _encode(
     if late:
         raise ValueError(f"{late}: beyond the {count} frames of {take.clip_id}")
     whole = encode.deinterlaced(frames) if stream["interlaced"] else frames
+    size = looks.look_size(stage.height, stage.width, stage.look_tokens)
 
     def pictures() -> Iterator[tuple[av.VideoFrame, int]]:
         for frame, times in encode.at_16fps(whole, stream, start, count):
@@ -199,6 +208,9 @@ def _encode(
             for target in take.targets:
                 if at <= target["frame_in_clip_16fps"] < at + times:
                     _save(picture, folder.path(_picture_name(target)))
+            if shown := [k for k in range(at, at + times) if k % looks.EVERY == 0]:
+                jpeg = looks.jpeg_of(encode.rgb_picture(picture, size))
+                take.looks += [looks.Look(take.clip["clip_index"], k, jpeg) for k in shown]
             take.sent += [encode.luma_blocks(picture)] * times
             yield picture, times
 

@@ -259,9 +259,16 @@ def luma_blocks(frame: av.VideoFrame, block: int = 16) -> np.ndarray:
     return sums.astype(np.float32) / np.float32(block * block)
 
 
-def rgb_picture(frame: av.VideoFrame) -> np.ndarray:
-    """A frame of a clip as uint8 [H, W, 3] RGB, converted from limited-range BT.709."""
+def rgb_picture(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A frame of a clip as uint8 [H, W, 3] RGB, converted from limited-range BT.709.
+
+    Args:
+        frame: 4:2:0, as it is encoded.
+        size: (height, width) to scale to, averaging; None keeps the frame's.
+    """
+    scaled = {"height": size[0], "width": size[1], "interpolation": "AREA"} if size else {}
     picture = frame.reformat(
+        **scaled,
         format="rgb24",
         src_colorspace=Colorspace.ITU709,
         src_color_range=ColorRange.MPEG,

@@ -251,7 +251,7 @@ def _exported(store: Store, name: str, clips: list[Row]) -> Row:
         ref = artefact(store, f"export/cc/{name}/{recon}.png", content)
         digest = hashlib.sha256(content).hexdigest()
         images.append({"recon_id": recon, "image": ref, "sha256": digest})
-    return {"clip_files": files, "recon_images": images}
+    return {"clip_files": files, "recon_images": images, "looks": f"export/cc/{name}/looks.parquet"}
 
 
 def _texts(name: str, text: str) -> Row:

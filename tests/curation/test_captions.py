@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from curation import ids, rows
-from curation.caption_facts import sample_clip
 from curation.caption_grammar import caption_faults, split_caption
 from curation.models.captioner import Answer, StoryAnswer
 from curation.models.describer import Describer
@@ -134,13 +132,6 @@ def test_a_sequence_without_subjects_and_targets_is_described(exported, tmp_path
     assert columns["shot_captions"][0]["caption"].startswith("global caption: ; shot caption: ")
     assert len(columns["story_caption"]) >= 80
     assert columns["descriptions"] == columns["recon_captions"] == []
-
-
-def test_clips_are_sampled_four_times_a_second(exported, tmp_path):
-    file = scratch(tmp_path).open(exported["clip_files"][0]["video"])
-    pictures = sample_clip(file)
-    assert pictures.shape == (7, 60, 104, 3)  # 25 frames
-    assert pictures.dtype == np.uint8
 
 
 class Refuses:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,7 +61,7 @@ def shot(number=1, seen=(), view=VIEW, duration_s=4.0):
         duration_s=duration_s,
         seen=tuple(seen),
         view=view,
-        video=Path("clip.mp4"),
+        looks=(),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from curation.looks import look_size, read_looks
 from curation.stage import BadInput
 from curation.stages.export import Export
 from curation.timing import num_frames_16fps, source_of_output
@@ -97,12 +98,42 @@ def test_target_pictures_are_the_exported_frames(film, tmp_path):
         assert min(distances) < 1.5
 
 
+def test_looks_are_the_exported_pictures_four_a_second(film, tmp_path):
+    row = sequence_row(film, SPANS, context=(2,))
+    columns, folder = export(row, tmp_path, Export(height=96, width=160, look_tokens=15))
+    seen = read_looks(folder.open(columns["looks"]))
+    for made in columns["clip_files"]:
+        stored = pictures(folder, made)
+        mine = [look for look in seen if look.clip_index == made["clip_index"]]
+        assert [look.frame for look in mine] == list(range(0, made["num_frames"], 4))
+        for look in mine:
+            picture = look.rgb_hwc_u8()
+            assert picture.shape == (96, 160, 3)
+            assert np.abs(picture - stored[look.frame]).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("clip", "tokens", "size"),
+    [
+        ((480, 832), 112, (256, 448)),
+        ((832, 480), 112, (448, 256)),
+        ((480, 480), 112, (320, 320)),
+        ((96, 160), 112, (96, 160)),  # never larger than the clip
+        ((32, 320), 4, (32, 128)),
+        ((480, 832), 1, (32, 32)),
+    ],
+)
+def test_looks_keep_the_shape_of_the_clip(clip, tokens, size):
+    assert look_size(*clip, tokens) == size
+
+
 def test_the_same_row_gives_the_same_bytes(film, tmp_path):
     row = sequence_row(film, SPANS, targets=[(1, 3)])
     digests = []
     for name in ("a", "b"):
         columns, folder = export(row, tmp_path / name)
         files = [c["video"] for c in columns["clip_files"]] + [r["image"] for r in columns["recon_images"]]
+        files.append(columns["looks"])
         digests.append([hashlib.sha256(folder.open(f).read_bytes()).hexdigest() for f in files])
     assert digests[0] == digests[1]
 

@@ -1,10 +1,12 @@
+import shutil
+
 import pytest
 
 from curation.explain import explain
 from curation.runner import run
 from curation.stage import StopRun, plan
 from curation.store import Store
-from tests.curation.toy import ROWS, SOURCE, STEPS, Double, Even, Halves, Square
+from tests.curation.toy import ROWS, SOURCE, STEPS, Double, Even, Halves, Square, Waits, built
 
 PLAN = plan(STEPS, SOURCE)
 
@@ -72,3 +74,23 @@ def test_ray_gives_the_same_tables_as_the_loop(tmp_path, ray_cluster):
     assert seen[-1][1:] == (4, 4)
     with pytest.raises(StopRun, match=r"disk full"):
         run(PLAN, [{"path": "p", "number": 99}], Store(tmp_path / "ray"), on_ray=True)
+
+
+def test_rows_are_in_flight_together_and_paid_answers_outlive_them(tmp_path):
+    rows = [{"path": f"p{n}", "number": n} for n in range(6)]
+    out = loop(tmp_path, rows, (Waits(),))
+    assert [r["answer"] for r in out.tables["film"]] == [1, 2, 3, 4, 5, 6]
+    assert {r["workers"] for r in out.tables["film"]} == {len(built)}
+    assert out.counters["waits"]["paid"] == 6
+    shutil.rmtree(tmp_path / "waits")  # the run died before its rows were kept
+    again = loop(tmp_path, rows, (Waits(),))
+    assert again.made["waits"] == 6
+    assert "paid" not in again.counters["waits"]
+    assert again.tables["film"] == [{**r, "workers": len(built)} for r in out.tables["film"]]
+
+
+def test_rows_are_in_flight_together_on_ray(tmp_path, ray_cluster):
+    rows = [{"path": f"p{n}", "number": n} for n in range(6)]
+    out = run(plan((Waits(),), SOURCE), rows, Store(tmp_path), on_ray=True)
+    assert [r["answer"] for r in out.tables["film"]] == [1, 2, 3, 4, 5, 6]
+    assert {r["workers"] for r in out.tables["film"]} == {1}

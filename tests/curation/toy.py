@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -80,3 +81,35 @@ class Double(Stage):
 
 STEPS = (Square(), Even(), Halves(), Double())
 ROWS = [{"path": f"p{n}", "number": n} for n in (4, 3, 13, 10)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waits(Stage):
+    """Finishes a row only while `wanted` rows are in work at the same time; counts the workers built."""
+
+    name: ClassVar = "waits"
+    reads: ClassVar = ("number",)
+    writes: ClassVar = pa.schema([("answer", pa.int64()), ("workers", pa.int64())])
+    wanted: int = 3
+
+    def occupies(self):
+        return Resources(cpus=0, actors=True, in_flight=self.wanted, max_workers=1)
+
+    def worker(self):
+        together = threading.Barrier(self.wanted, timeout=30)
+        built.append(self)
+
+        def work(row, folder):
+            together.wait()
+            key = f"{row['number']:064d}"
+            answer = folder.recall(key)
+            if answer is None:
+                folder.count("paid", 1)
+                answer = row["number"] + 1
+                folder.remember(key, answer)
+            return {"answer": answer, "workers": len(built)}
+
+        return work
+
+
+built: list[Waits] = []
