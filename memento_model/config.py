@@ -69,14 +69,62 @@ class ModelConfig:
 
     @property
     def rope_split(self) -> tuple[int, int, int]:
-        """Channels of a head that rotate with (time, row, column); Wan's rule, e.g. 44 + 42 + 42 of 128."""
-        side = 2 * (self.head_dim // 6)
-        return self.head_dim - 2 * side, side, side
+        """Channels of a head that rotate with (time, row, column)."""
+        return rope_split(self.head_dim)
 
     @property
     def bank_size(self) -> int:
         """Memory frames kept from shot to shot."""
         return self.selected_local + self.selected_global
+
+
+def rope_split(head_dim: int) -> tuple[int, int, int]:
+    """Channels of a head that rotate with (time, row, column); Wan's rule, e.g. 44 + 42 + 42 of 128."""
+    side = 2 * (head_dim // 6)
+    return head_dim - 2 * side, side, side
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Latent frames of a sequence, in the order in which they stand on the time axis.
+
+    Attributes:
+        identity_frames: reconstruction slots (0, 1 or several).
+        memory_frames: frames remembered from earlier shots.
+        target_frames: the shot itself.
+    """
+
+    identity_frames: int = 0
+    memory_frames: int = 0
+    target_frames: int
+
+    def __post_init__(self) -> None:
+        """Refuse counts that no sequence has."""
+        if min(self.identity_frames, self.memory_frames) < 0 or self.target_frames < 1:
+            raise ValueError(
+                "a sequence needs at least one target frame and no negative counts, got "
+                f"{self.identity_frames} identity, {self.memory_frames} memory, {self.target_frames} target"
+            )
+
+    @property
+    def num_frames(self) -> int:
+        """Latent frames of the whole sequence."""
+        return self.identity_frames + self.memory_frames + self.target_frames
+
+    @property
+    def identity(self) -> slice:
+        """The identity slots on the frame axis."""
+        return slice(0, self.identity_frames)
+
+    @property
+    def memory(self) -> slice:
+        """The memory frames on the frame axis."""
+        return slice(self.identity_frames, self.identity_frames + self.memory_frames)
+
+    @property
+    def target(self) -> slice:
+        """The shot on the frame axis."""
+        return slice(self.identity_frames + self.memory_frames, self.num_frames)
 
 
 Expert = Literal["high", "low"]

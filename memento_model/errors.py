@@ -1,0 +1,7 @@
+"""Errors whose message is meant for the user: one line, what, where and how to mend."""
+
+from __future__ import annotations
+
+
+class CheckpointError(ValueError):
+    """Weights are not what they must be."""

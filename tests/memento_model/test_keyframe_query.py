@@ -1,0 +1,221 @@
+"""KeyframeQuery against the official numbers; few candidates, ties, batches."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.memento_model.golden import NAMES, golden, relative, torch
+
+from memento_model.config import ModelConfig  # isort: skip
+from memento_model.keyframe_query import KeyframeQuery, select  # isort: skip
+
+TAGS = ("F16", "F8")
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def numbers(request):
+    return golden(request.param)
+
+
+@pytest.fixture(scope="module")
+def module():
+    torch.manual_seed(7)
+    made = KeyframeQuery(ModelConfig(width=48, num_heads=2, text_dim=24, text_len=8))
+    return made.requires_grad_(True)
+
+
+def inputs(module, batch, frames, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    width = module.config.width
+    return (
+        torch.randn(batch, 16, frames, 4, 6, generator=generator),
+        torch.randint(-700, 0, (batch, frames), generator=generator),
+        torch.randn(batch, 8, width, generator=generator),
+        torch.randn(batch, 8, width, generator=generator),
+    )
+
+
+def run(numbers, tag, module=None, **options):
+    module, stored = module or numbers.keyframe_query(), numbers.keyframe
+    return module(
+        stored[f"{tag}.candidates"][None],
+        torch.tensor([numbers.config["keyframe"]["cases"][tag]["temporal_positions"]]),
+        stored["local_context"][None],
+        stored["global_context"][None],
+        **options,
+    )
+
+
+@pytest.mark.parametrize("tag", TAGS)
+@torch.no_grad()
+def test_scores_and_picks_equal_the_reference(numbers, tag):
+    stored, case = numbers.keyframe, numbers.config["keyframe"]["cases"][tag]
+    found = run(numbers, tag)
+    assert (found.scores_bqf[0] - stored[f"{tag}.scores"]).abs().max() <= 1e-5
+    assert (found.local_scores_bf[0] - stored[f"{tag}.local_scores"]).abs().max() <= 1e-5
+    assert (found.global_scores_bf[0] - stored[f"{tag}.global_scores"]).abs().max() <= 1e-5
+    assert found.picked_bk[0].tolist() == case["picked"]
+    assert found.picked_bk[0, : found.num_local].tolist() == case["local_picked"]
+    assert torch.equal(
+        run(numbers, tag, straight_through=False).weights_bkf[0], stored[f"{tag}.weights_eval"]
+    )
+    # The smallest gap of all is a lower bound of the gaps at the two cuts.
+    assert found.margin_b.item() >= case["smallest_score_gap"] - 1e-6
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_gradients_equal_the_reference(numbers, tag):
+    stored, case = numbers.keyframe, numbers.config["keyframe"]["cases"][tag]
+    module = numbers.keyframe_query()
+    found = run(numbers, tag, module, straight_through=True)
+    assert (found.weights_bkf[0] - stored[f"{tag}.weights_train"]).abs().max() <= 1e-6
+    loss = (found.weights_bkf[0] * stored[f"{tag}.probe"]).sum()
+    loss.backward()
+    assert abs(loss.item() - case["loss_value"]) <= 1e-5
+    norms = case["gradient_l2_norms"]
+    grads = {name: parameter.grad for name, parameter in module.named_parameters()}
+    assert grads.keys() == norms.keys()
+    for name, norm in norms.items():
+        assert grads[name].norm().item() == pytest.approx(norm, rel=1e-3), name
+        if f"{tag}.grad.{name}" in stored:
+            assert relative(grads[name], stored[f"{tag}.grad.{name}"]) <= 1e-3, name
+
+
+@torch.no_grad()
+def test_contexts_come_from_the_experts_text_embedding(numbers):
+    stored, transformer = numbers.keyframe, numbers.transformer()
+    for which in ("local", "global"):
+        found = transformer.embed_text(stored[f"{which}_text"][None])[0]
+        assert (found - stored[f"{which}_context"]).abs().max() <= 1e-4
+
+
+@torch.no_grad()
+def test_picks_are_stable_in_bf16_weights(numbers):
+    module = numbers.keyframe_query().to(torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = run(numbers, "F16", module)
+    assert found.scores_bqf.dtype == torch.float32
+    wanted = run(numbers, "F16")
+    noise = (found.scores_bqf - wanted.scores_bqf).abs().max().item()
+    assert noise < 0.02
+    same = set(found.picked_bk[0].tolist()) == set(wanted.picked_bk[0].tolist())
+    assert same or wanted.margin_b.item() < 2 * noise
+
+
+def test_picked_frames_are_exact_and_carry_the_softmax_gradient(module):
+    candidates, positions, *contexts = inputs(module, 2, 16)
+    candidates.requires_grad_()
+    found = module(candidates, positions, *contexts, straight_through=True)
+    taken = found.take(candidates)
+    for sample in range(2):
+        assert torch.equal(taken[sample], candidates[sample, :, found.picked_bk[sample]])
+    assert found.picked_bk.shape == (2, 8)
+    taken.square().sum().backward()
+    assert module.queries.grad.abs().max() > 0
+    module.zero_grad()
+
+
+@pytest.mark.parametrize("frames", [1, 5, 6, 7, 8, 9])
+def test_few_candidates_give_finite_weights_and_gradients(module, frames):
+    found = module(*inputs(module, 2, frames), straight_through=True)
+    assert found.picked_bk.shape == (2, min(frames, 8))
+    assert found.num_local == min(frames, 6)
+    for picked in found.picked_bk.tolist():
+        assert len(set(picked)) == len(picked)
+    assert torch.isinf(found.margin_b).all() == (frames <= 6)
+    (found.weights_bkf * torch.randn(found.weights_bkf.shape)).sum().backward()
+    for name, parameter in module.named_parameters():
+        assert torch.isfinite(parameter.grad).all(), name
+    module.zero_grad()
+
+
+@torch.no_grad()
+def test_a_batch_equals_its_samples_alone(module):
+    given = inputs(module, 3, 12)
+    whole = module(*given)
+    for index in range(3):
+        alone = module(*(value[index : index + 1] for value in given))
+        assert (alone.scores_bqf[0] - whole.scores_bqf[index]).abs().max() < 1e-6
+        assert torch.equal(alone.picked_bk[0], whole.picked_bk[index])
+
+
+@torch.no_grad()
+def test_order_of_candidates_does_not_matter(module):
+    candidates, positions, *contexts = inputs(module, 1, 16)
+    wanted = module(candidates, positions, *contexts)
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(1))
+    found = module(candidates[:, :, order], positions[:, order], *contexts)
+    assert wanted.margin_b.item() > 1e-6
+    assert torch.equal(order[found.picked_bk], wanted.picked_bk)
+
+
+def test_equal_scores_go_to_the_earlier_candidate():
+    scores = torch.zeros(1, 12, 10)
+    found = select(scores, ModelConfig(), straight_through=True)
+    assert found.picked_bk.tolist() == [list(range(8))]
+    assert found.margin_b.item() == 0
+
+
+def test_groups_pick_by_their_mean_and_never_the_same_frame():
+    scores = torch.zeros(1, 12, 9)
+    scores[0, :10] = torch.arange(9.0)  # local: the last six, best first
+    scores[0, 0, 0] = 50.0  # one query of ten wants frame 0: mean 5
+    scores[0, 10:, 8] = 9.0  # global wants what is taken
+    scores[0, 10:, 2] = 1.0
+    scores[0, 10:, 3] = 0.5
+    found = select(scores, ModelConfig(), straight_through=False)
+    assert found.picked_bk.tolist() == [[8, 7, 6, 0, 5, 4, 2, 3]]
+    assert found.margin_b.item() == pytest.approx(0.5)
+
+
+def test_margin_is_the_gap_at_the_cut():
+    scores = torch.zeros(1, 12, 9)
+    scores[0, :10] = torch.tensor([10.0, 9, 8, 7, 6, 5, 4.75, 1, 0])
+    scores[0, 10:] = torch.tensor([0.0, 0, 0, 0, 0, 0, 9, 8, 5])
+    assert select(scores, ModelConfig(), straight_through=False).margin_b.item() == pytest.approx(0.25)
+
+
+def test_every_tensor_gets_a_gradient_from_fresh_weights():
+    torch.manual_seed(3)
+    module = KeyframeQuery(ModelConfig(width=48, num_heads=2))
+    for norm in ("norm_q", "norm_k"):
+        assert (getattr(module.query_to_text, norm).weight == 1).all()
+    found = module(*inputs(module, 1, 16), straight_through=True)
+    (found.weights_bkf * torch.randn(8, 16)).sum().backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in module.parameters())
+    assert module.queries.std().item() == pytest.approx(48**-0.5, rel=0.15)
+
+
+def test_reset_parameters_redraws_everything():
+    torch.manual_seed(4)
+    module = KeyframeQuery(ModelConfig(width=48, num_heads=2))
+    for parameter in module.parameters():
+        torch.nn.init.zeros_(parameter)
+    module.reset_parameters()
+    assert all(parameter.abs().max() > 0 for parameter in module.parameters())
+    assert (module.query_to_visual.norm_k.weight == 1).all()
+
+
+def test_weights_follow_the_mode(module):
+    given = inputs(module, 1, 16)
+    assert module.train()(*given).weights_bkf.requires_grad
+    assert not module.eval()(*given).weights_bkf.requires_grad
+    module.train()
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [
+        (0, torch.zeros(1, 16, 0, 4, 6), "1 or more"),
+        (0, torch.zeros(1, 20, 9, 4, 6), r"\[b, 16"),
+        (0, torch.zeros(1, 16, 9, 5, 6), "no multiple of the patch"),
+        (1, torch.zeros(1, 8, dtype=torch.long), "integers"),
+        (1, torch.zeros(1, 9), "integers"),
+        (3, torch.zeros(1, 8, 24), "embedded text"),
+    ],
+)
+def test_wrong_shapes_are_refused_in_one_line(module, at, value, message):
+    given = list(inputs(module, 1, 9))
+    given[at] = value
+    with pytest.raises(ValueError, match=message):
+        module(*given)
