@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from curation.looks import Look
 from curation.stage import Row
+from curation.timing import FPS
 
 MIN_INSIDE = 0.3
 """Share of a box that must lie inside the crop for its subject to count as seen."""
@@ -39,6 +41,7 @@ class Seen:
         start, end: mean centre in the first and the last quarter of the time it is seen.
         growth: area in the last quarter over area in the first.
         first_s, last_s: when it is first and last seen.
+        places: (time, left, top, right, bottom) wherever it was found, in order of time.
     """
 
     subject: Subject
@@ -51,6 +54,7 @@ class Seen:
     growth: float
     first_s: float
     last_s: float
+    places: tuple[tuple[float, float, float, float, float], ...] = ()
 
     @property
     def label(self) -> str:
@@ -81,19 +85,37 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """An exported clip. `number` counts from 1; `seen` is sorted by size and time; `looks`: its pictures."""
+    """An exported clip.
+
+    Attributes:
+        clip_index: its place in the sequence, from 0, context counted.
+        number: its place among the clips, from 1.
+        duration_s: seconds.
+        seen: subjects in it, by size and time, the most prominent first.
+        looks: its pictures, four a second.
+        measured: what they are like; None where the captioner looks for itself.
+    """
 
     clip_index: int
     number: int
     duration_s: float
     seen: tuple[Seen, ...]
-    view: View
     looks: tuple[Look, ...]
+    measured: View | None = None
+
+    @property
+    def view(self) -> View:
+        """What its pictures are like, for captioners that cannot look."""
+        assert self.measured is not None, f"clip {self.clip_index} was not measured"
+        return self.measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A reconstruction target: its subject in one frame. Places are shares of the exported picture."""
+    """A reconstruction target: its subject in one frame. Places are shares of the exported picture.
+
+    `time_s` counts from the start of the clip; `picture` is the exported frame at full size.
+    """
 
     recon_id: str
     subject: Subject
@@ -102,6 +124,8 @@ class Target:
     x: float
     y: float
     others: tuple[str, ...]
+    time_s: float = 0.0
+    picture: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +191,7 @@ def seen_in(subject: Subject, boxes: Sequence[Row], crop: Crop, start_s: float, 
         growth=float(areas[-quarter:].mean() / max(float(areas[:quarter].mean()), 1e-6)),
         first_s=float(times[0]),
         last_s=float(times[-1]),
+        places=tuple((float(time), *place) for time, place in placed),
     )
 
 
@@ -204,7 +229,11 @@ def small_pictures(looks: Iterable[Look]) -> np.ndarray:
 
 
 def gather_scene(
-    row: Row, boxes: Sequence[Row], looks: Mapping[int, Sequence[Look]], views: Mapping[int, View]
+    row: Row,
+    boxes: Sequence[Row],
+    looks: Mapping[int, Sequence[Look]],
+    views: Mapping[int, View] | None = None,
+    pictures: Mapping[str, Path] | None = None,
 ) -> Scene:
     """Put together what captioners need.
 
@@ -212,8 +241,10 @@ def gather_scene(
         row: `sequence_id`, `subjects`, `clip_files`, `recon_targets` and crop columns of a sequence.
         boxes: all `curation.rows.TRACK_BOX` values of the sequence.
         looks: clip index -> its pictures.
-        views: clip index -> measured picture.
+        views: clip index -> measured pictures, for captioners that cannot look.
+        pictures: id of a reconstruction target -> its exported picture.
     """
+    views, pictures = views or {}, pictures or {}
     crop = (row["crop_x"], row["crop_y"], row["crop_width"], row["crop_height"])
     owner = {track: s["subject_id"] for s in row["subjects"] or [] for track in s["track_ids"]}
     of_clip: dict[tuple[str, int], list[Row]] = {}
@@ -233,13 +264,16 @@ def gather_scene(
             number=number,
             duration_s=made["num_frames"] / made["fps"],
             seen=tuple(sorted((f for f in found if f), key=_prominence)),
-            view=views[index],
             looks=tuple(looks[index]),
+            measured=views.get(index),
         )
         shots.append(shot)
     by_index = {shot.clip_index: shot for shot in shots}
     targets = tuple(
-        _target(t, subjects[t["subject_id"]], by_index[t["clip_index"]], of_clip, crop)
+        replace(
+            _target(t, subjects[t["subject_id"]], by_index[t["clip_index"]], of_clip, crop),
+            picture=pictures.get(t["recon_id"]),
+        )
         for t in row["recon_targets"] or []
     )
     return Scene(
@@ -286,4 +320,5 @@ def _target(
         x=(left + right) / 2,
         y=(top + bottom) / 2,
         others=tuple(others),
+        time_s=row["frame_in_clip_16fps"] / FPS,
     )

@@ -9,17 +9,36 @@ who that is, for each subject of the shot. A shot without subjects has an empty 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Sequence
 
 GLOBAL, SHOT = "global caption:", "shot caption:"
 LABEL = re.compile(r"\[[A-Z][A-Za-z]* [A-Z]{1,2}\]")
-PRONOUNS = frozenset(
+AFTER_HEAD = frozenset(
     [
-        *("he", "him", "his", "himself", "she", "her", "hers", "herself", "it", "its", "itself"),
-        *("they", "them", "their", "theirs", "themselves", "who", "whom", "whose"),
+        *(
+            "with",
+            "wearing",
+            "in",
+            "on",
+            "of",
+            "at",
+            "by",
+            "from",
+            "and",
+            "or",
+            "who",
+            "whose",
+            "that",
+            "which",
+        ),
+        *("as", "under", "over", "beside", "near", "to", "holding", "carrying", "dressed", "clad", "having"),
+        *("sitting", "standing", "covered", "made", "first", "seen"),
     ]
 )
-"""Third-person words that leave open who is meant. Published stories use some; strict captions use labels."""
+"""Words that end the head of a description."""
+HIDDEN = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
+"""Unicode categories of characters that have no place in a caption."""
 
 Inventory = Sequence[tuple[str, str]]
 """(label, description) pairs, the label with its brackets."""
@@ -117,33 +136,27 @@ def parse_reconstruct_target(text: str) -> list[tuple[str, str]]:
     return inventory
 
 
-def caption_faults(caption: str, visible: Iterable[str] | None = None, *, strict: bool = True) -> list[str]:
-    """What breaks the rules in a caption, one line each; empty for a sound one.
+def head_phrase(description: str) -> str:
+    """The part of a description that says what the subject is: `young man` of `young man with a hat`."""
+    words = re.split(r"[,;.:()]", description, maxsplit=1)[0].split()
+    end = next((i for i, word in enumerate(words) if i and word.lower() in AFTER_HEAD), len(words))
+    return " ".join(words[:end])
 
-    Args:
-        caption: the whole text.
-        visible: labels of the subjects that are seen in the shot, if known.
-        strict: also refuse pronouns where a label belongs.
+
+def hidden_characters(text: str) -> list[str]:
+    """Characters that no caption needs and that break tables, pages or terminals, each once: `U+202E`.
+
+    Control and format characters (line ends, escapes, marks that turn the direction of writing, zero-width
+    ones), halves of surrogate pairs, private and unassigned code points.
     """
-    try:
-        global_caption, shot_caption = split_caption(caption)
-        inventory = parse_inventory(global_caption)
-    except ValueError as error:
-        return [str(error)]
-    defined = {label for label, _ in inventory}
-    faults = [f"{label} has no description" for label in labels(shot_caption) if label not in defined]
-    if visible is not None:
-        shown = set(visible)
-        faults += [f"{label} is not seen in the shot" for label in labels(caption) if label not in shown]
-    if strict:
-        faults += [f"{word!r} stands where a label belongs" for word in pronouns(caption)]
-    return faults
+    hidden = [c for c in set(text) if unicodedata.category(c) in HIDDEN]
+    return [f"U+{ord(c):04X}" for c in sorted(hidden, key=text.index)]
 
 
-def pronouns(text: str) -> list[str]:
-    """The third-person pronouns in a text, each once, in order."""
-    words = re.findall(r"[A-Za-z]+", text.lower())
-    return list(dict.fromkeys(word for word in words if word in PRONOUNS))
+def replace_hidden(text: str, by: str, keep: str = "") -> str:
+    """The text with each of its hidden characters, but for those in `keep`, replaced."""
+    hidden = {int(name[2:], 16) for name in hidden_characters(text)} - set(map(ord, keep))
+    return text.translate(dict.fromkeys(hidden, by))
 
 
 def _check_inventory(inventory: Inventory) -> None:
@@ -164,3 +177,5 @@ def _check_text(text: str) -> None:
         raise ValueError(f"a marker of the grammar inside {text[:60]!r}")
     if len(text.splitlines()) > 1:
         raise ValueError(f"more than one line: {text[:60]!r}")
+    if hidden := hidden_characters(text):
+        raise ValueError(f"hidden characters ({', '.join(hidden[:5])}) in {text[:60]!r}")

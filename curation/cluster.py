@@ -25,7 +25,7 @@ def cluster(shared_folder: Path) -> Iterator[str]:
         One line that says where the run takes place.
 
     Raises:
-        StopRun: a node does not see the folder, or the cluster cannot be joined.
+        StopRun: a node does not see the folder, or the cluster cannot be joined or started.
     """
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -47,8 +47,8 @@ def cluster(shared_folder: Path) -> Iterator[str]:
                 logging_level=logging.ERROR,
                 runtime_env=None,
             )
-        except (ConnectionError, ValueError) as error:
-            raise StopRun(_nobody(address, error)) from error
+        except Exception as error:  # Ray raises bare exceptions where it does not come up in time
+            raise StopRun(_nobody(address, error) if address else _no_start(error)) from error
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -70,6 +70,14 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
         raise StopRun(_nobody(address, error)) from error
+
+
+def _no_start(error: BaseException) -> str:
+    said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return (
+        f"Ray did not start on this machine ({said}); it may be short of memory or busy: run the same "
+        "command again, or with --loop to do without Ray"
+    )
 
 
 def _nobody(address: str | None, error: BaseException) -> str:

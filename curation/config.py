@@ -58,6 +58,9 @@ def build(cls: type[T], data: Any, where: str) -> T:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(p) for p in first["loc"])
+        if first["type"] == "value_error":  # a check of the settings themselves; its message names the value
+            said = first["msg"].removeprefix("Value error, ")
+            raise SettingsError(": ".join(filter(None, (where, place, said)))) from error
         raise SettingsError(f"{where}: {place}: {first['msg']} (got {first['input']!r})") from error
     except ValueError as error:
         raise SettingsError(f"{where}: {error}") from error
@@ -90,11 +93,12 @@ def load(path: Path) -> dict[str, Dataset]:
         SettingsError: the file cannot be read, is no YAML or holds an unknown key.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: byte {error.start} is no UTF-8; save the file as UTF-8") from error
+    data = parse_yaml(text, str(path))
     if not isinstance(data, Mapping) or data.get("version") != 1:
         raise SettingsError(f"{path}: expected `version: 1` on top")
     extra = set(data) - {"version", "datasets"}
@@ -104,6 +108,88 @@ def load(path: Path) -> dict[str, Dataset]:
     if not isinstance(entries, Mapping):
         raise SettingsError(f"{path}: `datasets` must map names to settings")
     return {name: build(Dataset, entry, f"{path.name}: {name}") for name, entry in entries.items()}
+
+
+class _Strict(yaml.SafeLoader):
+    """YAML in which no name is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping; of two equal names the second is the fault."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.value == "<<":  # a merge
+                continue
+            if key.value in seen:
+                problem = f"{key.value!r} is given twice; remove one of the two"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The values of a YAML text.
+
+    Raises:
+        SettingsError: in one line where it is no YAML and what to mend; `where` comes first.
+    """
+    try:
+        return yaml.load(text, _Strict)
+    except yaml.MarkedYAMLError as error:
+        line, column, how = _fault(error, text)
+        shown = text.splitlines()[line - 1].strip() if line <= len(text.splitlines()) else ""
+        here = f" (here: {shown[:60]})" if shown else ""
+        raise SettingsError(f"{where}: line {line}, column {column}: {how}{here}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise SettingsError(
+            f"{where}: line {line}: the character U+{error.character:04X} is not allowed; remove it"
+        ) from error
+
+
+OPENED = {
+    "flow sequence": "the list that begins here is not closed; add ]",
+    "flow mapping": "the settings that begin here are not closed; add }",
+    "quoted scalar": "the quote that begins here is not closed; add one at the end of the value",
+}
+FAULTS = {
+    "'\\t' that cannot start": "indent with spaces, not with tabs",
+    "alias": "a value that begins with * needs quotes",
+    "cannot start any token": "a value that begins with a special character needs quotes",
+    "flow node": "a [ or { before is not closed, or a value is missing",
+    "block mapping": "indentation: settings of one entry begin in the same column",
+    "block collection": "indentation: items of one list begin in the same column",
+    "expected ':'": "a name is followed by a colon and a space",
+    "single document": "only one document; remove the line ---",
+}
+"""What PyYAML says -> what to mend: the first that occurs counts."""
+
+
+def _fault(error: yaml.MarkedYAMLError, text: str) -> tuple[int, int, str]:
+    """Line and column, from 1, and what to mend there."""
+    said = f"{error.context or ''}; {error.problem or ''}"
+    mark = error.problem_mark or error.context_mark
+    for words, how in OPENED.items():
+        if words in said and error.context_mark is not None:
+            return error.context_mark.line + 1, error.context_mark.column + 1, how
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    if "mapping values are not allowed" in said:
+        return _stray_colon(text.splitlines(), line, column)
+    for words, how in FAULTS.items():
+        if words in said:
+            return line, column, how
+    return line, column, error.problem or "no valid YAML"
+
+
+def _stray_colon(lines: list[str], line: int, column: int) -> tuple[int, int, str]:
+    """What to mend where YAML met a colon that it did not expect."""
+    text = lines[line - 1]
+    if ": " in text[: column - 1]:
+        return line, column, "a value with a colon in it needs quotes"
+    before = next((n for n in range(line - 1, 0, -1) if lines[n - 1].strip()), 0)
+    name = lines[before - 1].strip() if before else ""
+    if before and ": " not in name and not name.endswith(":"):
+        return before, len(lines[before - 1]) - len(lines[before - 1].lstrip()) + 1, FAULTS["expected ':'"]
+    return line, column, FAULTS["block mapping"]
 
 
 def configure(
@@ -153,7 +239,7 @@ def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
         path = name.split(".")
         if not equals or len(path) < 2 or not all(path):
             raise SettingsError(f"--set {item}: expected stage.setting=value, e.g. filters.max_shake=0.05")
-        value = yaml.safe_load(text)
+        value = parse_yaml(text, f"--set {item}")
         for part in reversed(path):
             value = {part: value}
         settings = merge(settings, value)

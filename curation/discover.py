@@ -36,7 +36,15 @@ def discover(sources: Iterable[str], licence: str) -> list[Row]:
             )
             raise NothingFound(f"{source}: {why}")
         paths |= found
-    return [{"path": path, "licence": licence} for path in sorted(paths)]
+    return [{"path": path, "licence": licence} for path in sorted(map(written, paths))]
+
+
+def written(path: str) -> str:
+    r"""The path as text that every table holds: bytes that are no UTF-8 as `\xff`.
+
+    Such a file is not found under the name that is written; it is renamed or it stays out, and is told of.
+    """
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _local(source: str) -> Iterator[str]:

@@ -40,7 +40,8 @@ class OverlaySettings:
         min_line_aspect: a box less wide than this many heights is no line; three quarters of it will do where
             subtitles are centred. Of 38 false boxes of line height the widest had 1.5.
         title_score: such a tall box counts from this score; false ones were seen below 0.8, titles above.
-        low, high: text whose middle is below `low` or above `high` (share of height) is where subtitles are.
+        low: subtitles have their middle in the lower part of the picture, from this share of its height on...
+        high: ...or in the upper part, down to this share of its height.
         centred: how far the middle of a centred line may be from the picture's (share of width).
         still: how far a text in place may stray, in heights of its line.
         logo_clips: share of the clips in which a logo must be seen.

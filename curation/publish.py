@@ -25,10 +25,11 @@ from curation.publish_card import write_card
 from curation.publish_database import FILE_NAME, write_database
 from curation.publish_parquet import sha256_of, write_tables
 from curation.publish_review import write_review
+from curation.publish_stills import lost_stills
 from curation.publish_summary import STATUSES, summarise
 from curation.publish_tables import VERDICT, World, gather, image_path, proof_path, video_path
 from curation.schema import SCHEMA_VERSION
-from curation.stage import Row, StopRun
+from curation.stage import KEPT, Row, StopRun
 from curation.store import Store
 
 TOP_LEVEL = (FILE_NAME, "tables", "clips", "recon", "review", "README.md", "run.json")
@@ -149,9 +150,14 @@ def _publish(world: World, staging: Path, output: Path, facts: Mapping[str, Any]
 
 
 def media(world: World) -> Iterator[Media]:
-    """Files of the store that the kept sequences publish, in the order of the tables."""
-    for sequence in world.kept():
-        name, path = sequence["sequence_id"], world.store.path
+    """Files of the store that are published, in the order of the tables; of a lost sequence only stills."""
+    path = world.store.path
+    for sequence in world.sequences:
+        name = sequence["sequence_id"]
+        if sequence["status"] != KEPT:
+            for still in lost_stills(sequence, world.store):
+                yield Media(path(still["image"]), f"review/{still['src']}", None)
+            continue
         for clip in sequence["clip_files"]:
             target = video_path(name, clip["clip_index"])
             yield Media(path(clip["video"]), target, clip["sha256"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,8 @@ import jinja2
 import yaml
 from markupsafe import Markup, escape
 
-from curation.publish_summary import connect, fetch
+from curation.caption_grammar import replace_hidden
+from curation.publish_summary import CAPTION_STATUSES, connect, fetch
 from curation.schema import SCHEMA_VERSION, TABLES, grain
 from curation.stage import Row
 
@@ -37,6 +39,9 @@ NAMES = {
     "shot_caption_length": "Clip caption, characters",
     "recon_caption_length": "Reconstruction caption, characters",
 }
+CALLS = {"story": "Sequence", "shot": "Clip", "recon": "Reconstruction", "all": "All"}
+PAPER_CALLS = {**{k: PAPER[f"{k}_caption_length"]["count"] for k in ("story", "shot", "recon")}, "all": 26252}
+"""Captions of each kind in the paper's Table 3; calls of the model in all, by its text."""
 MODELS = """
 SELECT m.part, m.tier, m.backend, m.model_id, m.revision, m.sha256, count(*) AS number
 FROM (SELECT unnest(models) AS m FROM sequences WHERE status = 'kept')
@@ -75,6 +80,8 @@ def write_card(folder: Path, counts: Row, facts: Mapping[str, Any]) -> None:
             embedded=sorted({m["part"] for m in models if m["tier"] == "embedded"}),
             films=films,
             licences=licences,
+            calls=[(CALLS[row["stage"]], row, PAPER_CALLS[row["stage"]]) for row in counts["caption_calls"]],
+            caption_statuses=CAPTION_STATUSES,
             statistics=[(NAMES[k], counts["statistics"][k], PAPER[k]) for k in NAMES],
             settings=yaml.safe_dump(facts.get("settings"), sort_keys=True, allow_unicode=True),
             tables={name: grain(schema) for name, schema in TABLES.items()},
@@ -93,14 +100,31 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
+        finalize=visible,
     )
-    made.filters |= {"md": md, "num": num, "fence": fence, "clock": clock}
+    made.filters |= {"quoted": quoted, "md": md, "num": num, "fence": fence, "clock": clock}
     return made
+
+
+def visible(value: Any) -> Any:
+    """Text without characters that are not seen but act: escapes, marks that turn the direction of writing.
+
+    They become U+FFFD here, on pages for people; the tables keep what they were given.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return replace_hidden(value, "\ufffd", keep="\n\t")
+
+
+def quoted(value: str) -> Markup:
+    """Any text as a one-line string of YAML that no reader takes for markup."""
+    text = json.dumps(visible(" ".join(value.split())), ensure_ascii=False)
+    return Markup(text.translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&"}))
 
 
 def md(value: Any) -> Markup:
     """Any text as one line of Markdown that shows it as it is."""
-    line = " ".join(str(value).split())
+    line = visible(" ".join(str(value).split()))
     return escape(re.sub(r"([\\`*_\[\]|#~])", r"\\\1", line))
 
 
@@ -108,7 +132,7 @@ def fence(text: str) -> Markup:
     """Text as a Markdown code block that it cannot close."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     ticks = "`" * max(3, longest + 1)
-    return Markup(f"{ticks}yaml\n{text.rstrip()}\n{ticks}")
+    return Markup(f"{ticks}yaml\n{visible(text.rstrip())}\n{ticks}")
 
 
 def num(value: float | None, digits: int = 1) -> str:

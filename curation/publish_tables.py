@@ -11,9 +11,11 @@ from pathlib import Path
 from curation.schema import FILMS, SCORES, SHOTS
 from curation.stage import KEPT, REJECTED, Row
 from curation.stages.sequences import film_verdict as no_window
+from curation.stages.sequences import without_tails
 from curation.store import Store
 
 VERDICT = ("status", "stage", "reason", "detail")
+STORY = ("story_caption", "reconstruct_target")
 SPAN = ("start_pts", "end_pts", "start_frame", "end_frame", "start_s", "end_s")
 
 
@@ -113,7 +115,7 @@ def film_row(world: World, film: Row) -> Row:
         "kept_s": sum(c["end_s"] - c["start_s"] for s in kept for c in s["clip_files"]),
         "preset_coverage": film.get("preset_coverage"),
         "notes": film.get("notes"),
-        "models": film.get("boundary_models"),
+        "models": None if film.get("boundary_models") is None else film_models(film),
     }
     return {column: row.get(column) for column in FILMS.names}
 
@@ -158,9 +160,14 @@ def shot_rows(world: World) -> Iterator[Row]:
     return itertools.chain.from_iterable(shots_of(world, film) for film in world.shown_films())
 
 
+def film_models(film: Row) -> list[Row]:
+    """What ran on a film before it was packed."""
+    return [*(film.get("boundary_models") or []), *(film.get("title_models") or [])]
+
+
 def models_of(sequence: Row, film: Row | None) -> list[Row]:
-    """What ran on a sequence: shot boundaries, analysis, captions; each once, in that order."""
-    models = [*((film or {}).get("boundary_models") or []), *(sequence["analysis_models"] or [])]
+    """What ran on a sequence: shot boundaries, titles, analysis, captions; each once, in that order."""
+    models = [*film_models(film or {}), *(sequence["analysis_models"] or [])]
     for call in sequence["caption_calls"] or []:
         models.append(
             {
@@ -185,7 +192,7 @@ def sequence_rows(world: World) -> Iterator[Row]:
     """One row per packed sequence, kept or not."""
     films = {film["film_id"]: film for film in world.shown_films()}
     names = [s.name for s in SCORES]
-    same = ("sequence_id", "film_id", *SPAN, "num_shots", "overlays", "story_caption", "licence")
+    same = ("sequence_id", "film_id", *SPAN, "num_shots", "overlays", "licence", *STORY)
     crop = ("crop_x", "crop_y", "crop_width", "crop_height")
     for row in world.sequences:
         scores, subjects = row["scores"] or {}, row["subjects"]
@@ -332,24 +339,24 @@ def reject_rows(world: World) -> Iterator[Row]:
 
 def coverage_of(world: World, film: Row) -> list[Row]:
     """Spans that tile a film; those of a sequence that was not kept carry its reason."""
-    lost = {
-        s["sequence_id"]: s["reason"] for s in world.of_film.get(film["film_id"], ()) if s["status"] != KEPT
-    }
+    sequences = world.of_film.get(film["film_id"], ())
+    lost = {s["sequence_id"]: s["reason"] for s in sequences if s["status"] != KEPT}
+    tails = [tail for s in sequences if s["status"] == KEPT for tail in _tails(s)]
     rows = []
     for span in _spans(film):
         packed = span["used_by"]
         used = packed is not None and packed not in lost
-        rows.append(
-            {
-                "film_id": film["film_id"],
-                "start_s": span["start_s"],
-                "end_s": span["end_s"],
-                "used_by": packed if used else None,
-                "reason": span["reason"] if used else lost.get(packed, span["reason"]),
-                "sequence_id": packed,
-            }
-        )
+        reason = span["reason"] if used else lost.get(packed, span["reason"])
+        whole = {**span, "used_by": packed if used else None, "reason": reason}
+        parts = without_tails(whole, tails) if used and reason is None else [whole]
+        rows += [{"film_id": film["film_id"], **part, "sequence_id": packed} for part in parts]
     return rows
+
+
+def _tails(sequence: Row) -> Iterator[tuple[float, float]]:
+    """The ends of its shots, in seconds of the film, that its clips of 4n+1 frames do not show."""
+    ends = {clip["clip_index"]: clip["end_s"] for clip in sequence["clips"]}
+    return ((clip["end_s"], ends[clip["clip_index"]]) for clip in sequence["clip_files"])
 
 
 def _spans(film: Row) -> list[Row]:

@@ -45,6 +45,19 @@ def canned() -> dict[str, Query]:
     return found
 
 
+def check_dataset(output: Path) -> None:
+    """Refuse a folder without a published dataset.
+
+    Raises:
+        QueryError: there is none in `output`.
+    """
+    if not (output / "tables").is_dir():
+        raise QueryError(
+            f"{output}: no published dataset (no folder `tables`); make one with `memento curate`, or name "
+            "the folder that holds annotations.duckdb"
+        )
+
+
 def connect(output: Path) -> duckdb.DuckDBPyConnection:
     """A connection with views over the dataset in `output`, wherever it was published or moved to.
 
@@ -53,11 +66,7 @@ def connect(output: Path) -> duckdb.DuckDBPyConnection:
     Raises:
         QueryError: there is no published dataset in `output`.
     """
-    if not (output / "tables").is_dir():
-        raise QueryError(
-            f"{output}: no published dataset (no folder `tables`); make one with `memento curate`, or name "
-            "the folder that holds annotations.duckdb"
-        )
+    check_dataset(output)
     connection = duckdb.connect()
     try:
         attach_views(connection, output.absolute())

@@ -76,7 +76,7 @@ class Selection:
 
     Attributes:
         sequences: by sequence id, in the order of films and time.
-        covered_s: seconds in clips.
+        covered_s: seconds packed: of whole shots, before later stages reject or trim any.
         total_s: seconds of all films.
         lost_s: seconds by the reason for which they are not used, largest first.
     """
@@ -106,7 +106,7 @@ class WhatIf:
         value: of the setting that is moved.
         num_sequences, num_clips: that would be kept.
         enter, leave: sequences that differ from the settings as they are.
-        covered_s, share: seconds in clips, and their share of all films.
+        covered_s, share: seconds packed, and their share of all films.
         usable_shots: shots that pass the filters.
     """
 

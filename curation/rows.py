@@ -52,6 +52,7 @@ STREAM = pa.struct(
         ("container", STR),
         ("num_packets", I64),
         ("duration_s", F64),
+        ("seeks_exactly", BOOL),  # false for program streams in which only decoding from the start is right
     ]
 )
 """What every stage that decodes needs to know. See `curation.video.probe`."""
@@ -97,6 +98,9 @@ SHOT_SCORES = pa.struct(
         ("bar_left", I32),
         ("bar_right", I32),
         ("corrupt_share", F64),  # share of frames decoded with errors
+        # largest crop of the exported shape without text drawn over the shot, share of the largest crop
+        # that there is; 1 without such text, null for a shot of which the scan kept no still
+        ("text_free_share", F64),
         ("aesthetic", F64),  # null unless the optional tier ran
         # perceptual hashes inside the bars, 32 hex digits each, null for a flat picture: of the frames
         # 0.25, 0.75, 1.25... s after the shot's start, and so long before its end; at most 16 each
@@ -129,8 +133,8 @@ SEGMENT_ROW = pa.schema(
         *INGEST,
     ]
 )
-SIGNALS = pa.schema([("signals", STR)])
-"""Reference to the `curation.signals.Signals` file of the segment."""
+SIGNALS = pa.schema([("signals", STR), ("stills", STR)])
+"""References to files of the segment: `curation.signals.Signals` and `curation.scan_stills`."""
 
 # -- sequence grain -----------------------------------------------------------------------------
 
@@ -152,8 +156,8 @@ SEQUENCE_ROW = pa.schema(
         ("segments", pa.list_(SEGMENT)),
     ]
 )
-"""`scores`: of the clips that are not context: the mean, but the worst of freeze, corrupt, dark and bright
-shares, and the largest bars; hashes are null."""
+"""`scores`: of the clips that are not context: the mean, but the worst of freeze, corrupt, dark, bright
+and text-free shares, and the largest bars; hashes are null."""
 
 MODEL = pa.struct(
     [
@@ -166,6 +170,13 @@ MODEL = pa.struct(
     ]
 )
 """What ran. `tier`: full or embedded."""
+
+TITLES = pa.schema([("title_texts", STR), ("title_models", pa.list_(MODEL))])
+"""`title_texts`: artefact, Parquet of STILL_TEXT."""
+
+BOX_SCORE = ("x", "y", "width", "height", "score")
+STILL_TEXT = pa.schema([("slot", I64), ("pts", I64), *((name, F64) for name in BOX_SCORE)])
+"""One row per text box in a still of the scan (source pixels); a still without text has one row of nulls."""
 
 STILL = pa.struct([("clip_index", I32), ("frame", I64), ("pts", I64), ("time_s", F64), ("image", STR)])
 """A picture of an exported clip as the detectors saw it (JPEG, longest side `analysis_side`)."""
@@ -306,15 +317,20 @@ CAPTION_CALL = pa.struct(
         ("backend", STR),
         ("model_id", STR),
         ("revision", STR),
+        ("sampling", STR),  # JSON
         ("prompt_hash", STR),
+        ("attempts", I32),  # of asking; tokens are over all of them
         ("tokens_in", I64),
         ("tokens_out", I64),
         ("faults", pa.list_(STR)),
+        ("asked", STR),  # the words sent first; what all requests of a sequence share stands in its story's
+        ("answered", STR),  # the last answer as it was written, its start if it is long
     ]
 )
 CAPTIONS = pa.schema(
     [
         ("story_caption", STR),
+        ("reconstruct_target", STR),  # the inventory, as scripts for generation carry it
         ("descriptions", pa.list_(DESCRIPTION)),
         ("shot_captions", pa.list_(SHOT_CAPTION)),
         ("recon_captions", pa.list_(RECON_CAPTION)),

@@ -110,7 +110,7 @@ def _work(stage: Stage, work: Worker, row: Row, store: Store) -> Any:
         scratch.discard()
         raise
     entry = timed_entry(started, made, scratch, columns, verdict)
-    if not stage.cached:
+    if not stage.cached or not scratch.kept:
         return entry
     try:
         if verdict is None:
@@ -217,16 +217,19 @@ def _settle(outcome: Outcome, rows: list[Row], schema: pa.Schema) -> list[Row]:
 def _loop_job(
     stages: list[tuple[Stage, pa.Schema]], rows: list[Row], store: Store, progress: Progress | None
 ) -> Iterator[Row]:
-    workers = [(stage, stage.worker()) for stage, _ in stages]
+    # Only what waits for answers takes several rows at once: models are seldom safe in two threads.
+    wide = [stage.occupies().in_flight for stage, _ in stages]
+    gates = [threading.BoundedSemaphore(rows_at_a_time) for rows_at_a_time in wide]
+    workers = [(stage, stage.worker(), gate) for (stage, _), gate in zip(stages, gates, strict=True)]
     names = ", ".join(stage.name for stage, _ in stages)
 
     def through(row: Row) -> Row:
-        for stage, work in workers:
-            row = execute(stage, work, row, store)
+        for stage, work, gate in workers:
+            with gate:
+                row = execute(stage, work, row, store)
         return row
 
-    # one row at a time unless every row may wait for answers elsewhere
-    in_flight = max(stage.occupies().in_flight for stage, _ in stages)
+    in_flight = max(wide)
     for done, row in enumerate(_map_rows(through, rows, in_flight)):
         if progress:
             progress(names, done, len(rows))

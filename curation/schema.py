@@ -98,6 +98,7 @@ SCORES = (
     C("bar_left", _I32, "Black bar at the left", "source pixels"),
     C("bar_right", _I32, "Black bar at the right", "source pixels"),
     C("corrupt_share", _F64, "Frames decoded with errors", "share"),
+    C("text_free_share", _F64, "Largest crop without titles or other text drawn over the film", "share"),
     C("aesthetic", _F64, "Aesthetic score; null unless the optional tier ran"),
 )
 """Quality scores of shots; sequences carry them over their clips, the worst one for shares."""
@@ -184,6 +185,12 @@ SEQUENCES = _table(
     C("crop_height", _I32, "Height of the crop", "source pixels", "crop"),
     C("overlays", pa.list_(OVERLAY), "Text found: subtitle, logo or scene_text", stage="crop"),
     C("story_caption", _STR, "What happens in the sequence", stage="captions"),
+    C(
+        "reconstruct_target",
+        _STR,
+        "All subjects, a line `[Person A] look` each, as scripts for generation carry it",
+        stage="captions",
+    ),
     *_scores(),
     C("analysed_frames", _I32, "Frames read for text and subjects", stage="analyse"),
     C("models", pa.list_(MODEL), "What ran on the sequence, with revision and hash"),
@@ -284,14 +291,18 @@ CAPTIONS = _table(
     C("call_index", _I32, "Order of the requests of a sequence, from 0"),
     C("stage", _STR, "story, shot or recon"),
     C("target", _STR, "What was asked about: a clip, a target, or the sequence"),
-    C("status", _STR, "ok, repaired, rejected..."),
+    C("status", _STR, "ok, repaired, rejected, truncated, refused or error (docs/captions.md)"),
     C("backend", _STR, "Engine that answered"),
     C("model_id", _STR, "Model that answered"),
     C("revision", _STR, "Revision of the model"),
-    C("prompt_hash", _STR, "Hash of the text sent", "hex digits"),
-    C("tokens_in", _I64, "Tokens sent; null if the engine counts none", "tokens"),
-    C("tokens_out", _I64, "Tokens answered; null if the engine counts none", "tokens"),
+    C("sampling", _STR, "Settings of the sampling as JSON; null if nothing is sampled"),
+    C("prompt_hash", _STR, "Hash of the prompt files", "hex digits"),
+    C("attempts", _I32, "Times it was asked: 2 with a repair call, 0 if nothing could be asked"),
+    C("tokens_in", _I64, "Tokens sent in all attempts; null if the engine counts none", "tokens"),
+    C("tokens_out", _I64, "Tokens answered in all attempts; null if the engine counts none", "tokens"),
     C("faults", _STRS, "What the linter found, repaired or not"),
+    C("asked", _STR, "Text sent first; what all requests of a sequence share stands in its story's row"),
+    C("answered", _STR, "Last answer as it was written, at most 4,000 characters"),
 )
 
 REJECTS = _table(
@@ -316,7 +327,7 @@ COVERAGE = _table(
     C("start_s", _F64, "Start of the span", "s", key=True),
     C("end_s", _F64, "End of the span", "s", key=True),
     C("used_by", _STR, "Kept sequence that uses the span; null if none"),
-    C("reason", _STR, "Why it is not used; null in a clip, `context` inside a sequence"),
+    C("reason", _STR, "Why no clip shows it, `context` and `trimmed` inside a sequence; null in a clip"),
     C("sequence_id", _STR, "Sequence the span was packed into, kept or not"),
 )
 

@@ -7,6 +7,7 @@ are the key under which its result is kept (see `curation.store`).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,9 @@ class Folder(Protocol):
     def remember(self, key: str, value: Any) -> None:
         """Keep a part of the work that is dear to make again (a paid answer) at once; JSON values."""
 
+    def unfinished(self) -> None:
+        """Use the row's result in this run but do not keep it: the next run works on the row again."""
+
 
 Worker = Callable[[Row, Folder], Row]
 
@@ -121,6 +125,20 @@ class Stage:
     def occupies(self) -> Resources:
         """What a worker occupies with these settings."""
         return self.resources
+
+    def settled(self) -> tuple[Stage, str]:
+        """The stage with what depends on the machine settled, and one line about that, if there was any.
+
+        Called once, where the command was typed, so that all workers agree.
+
+        Raises:
+            StopRun, WeightsMissing, MissingExtra: what was asked for cannot be had here.
+        """
+        return self, ""
+
+    def deciding(self) -> Row:
+        """The settings that decide the result, as plain values; others only decide how it is come by."""
+        return dataclasses.asdict(self)
 
     def fingerprint(self) -> dict[str, str]:
         """Names and hashes of the models this stage would use here; part of the key."""

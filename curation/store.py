@@ -44,11 +44,6 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def settings_of(stage: Stage) -> Row:
-    """The stage's settings as plain values."""
-    return dataclasses.asdict(stage)
-
-
 @dataclass(frozen=True)
 class Recipe:
     """What decides a result, in the parts a person would ask about."""
@@ -70,7 +65,7 @@ def recipe(stage: Stage, row: Row) -> Recipe:
     return Recipe(
         stage=stage.name,
         version=stage.version,
-        settings=settings_of(stage),
+        settings=stage.deciding(),
         models=stage.fingerprint(),
         inputs={column: digest(row[column]) for column in stage.reads},
     )
@@ -95,6 +90,7 @@ class Scratch:
         self._store, self._stage, self._key = store, stage, key
         self._folder = store.root / "scratch" / f"{key[:16]}-{uuid.uuid4().hex[:8]}"
         self.counters: dict[str, float] = {}
+        self.kept = True
 
     def path(self, name: str) -> Path:
         """Where to write the artefact `name`; parent folders are made."""
@@ -124,6 +120,10 @@ class Scratch:
     def remember(self, key: str, value: Any) -> None:
         """Keep `value` under `key`, atomically and at once."""
         write_atomic(self._answer(key), canonical(value))
+
+    def unfinished(self) -> None:
+        """The result is not to be kept."""
+        self.kept = False
 
     def _answer(self, key: str) -> Path:
         return self._store.root / "answers" / self._stage / key[:2] / f"{key}.json"

@@ -15,6 +15,8 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(no_args_is_help=True, help="Model weights: what there is, what is here, fetch one.")
 app.add_typer(weights_app, name="weights")
+story_app = typer.Typer(no_args_is_help=True, help="Story scripts: check any, write one from a concept.")
+app.add_typer(story_app, name="story")
 
 Output = Annotated[
     Path | None,
@@ -30,13 +32,20 @@ Set = Annotated[
 
 
 @app.command()
-def curate(
+def curate(  # noqa: PLR0913 - the options of a command line
     films: Annotated[
         list[str] | None, typer.Argument(help="Files, folders, globs, URLs, or one dataset of datasets.yaml.")
     ] = None,
     output: Output = None,
     preset: Annotated[str | None, typer.Option(help="paper-text, paper-table or bridged.")] = None,
     config: Config = Path("datasets.yaml"),
+    captioner: Annotated[
+        str | None, typer.Option(help="What writes the captions: auto, describe, vllm or openai.")
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="URL of an OpenAI-compatible server that writes the captions.")
+    ] = None,
+    caption_model: Annotated[str | None, typer.Option(help="Model there, or the one vLLM loads.")] = None,
     set_: Set = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what would run and why; do nothing.")
@@ -46,13 +55,14 @@ def curate(
     ] = False,
 ) -> None:
     """Films in; Parquet, clips and a DuckDB file out. Run it again any time: finished work is kept."""
-    from curation.config import parse_overrides
+    from curation.config import merge, parse_overrides
     from pipelines import curate_command
 
     with plain_errors():
+        captions = curate_command.caption_settings(captioner, endpoint, caption_model)
         curate_command.main(
-            films or ["demo"], config, output=output, preset=preset, settings=parse_overrides(set_ or []),
-            explain_only=explain, on_ray=not loop,
+            films or ["demo"], config, output=output, preset=preset,
+            settings=merge(captions, parse_overrides(set_ or [])), explain_only=explain, on_ray=not loop,
         )  # fmt: skip
 
 
@@ -68,7 +78,7 @@ def query(
     from pipelines import query_command
 
     with plain_errors():
-        query_command.main(sql, output or Path("out/demo"), as_csv=as_csv)
+        query_command.main(sql, output, as_csv=as_csv)
 
 
 @app.command()
@@ -85,6 +95,23 @@ def refilter(
 
     with plain_errors():
         refilter_command.main(output or Path("out/demo"), parse_overrides(set_ or []), grid)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Weights: a file or folder in any form.")],
+    target: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    to: Annotated[str, typer.Option("--to", help="native, diffusers, official, storymem or ours.")],
+    merge: Annotated[
+        Path | None, typer.Option(help="Adapters to add into the base weights on the way.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Of base weights: keep, bf16, fp16 or fp32.")] = "keep",
+) -> None:
+    """Model weights from one form to another: Wan2.2, diffusers, Memento, StoryMem, ours."""
+    from pipelines import convert_command
+
+    with plain_errors():
+        convert_command.main(source, target, to, merge=merge, dtype=dtype)
 
 
 @app.command()
@@ -113,6 +140,45 @@ def weights_pull(name: Annotated[str, typer.Argument(help="A name from `memento 
         weights_command.pull(name)
 
 
+@story_app.command("check")
+def story_check(
+    files: Annotated[list[Path], typer.Argument(help="Story scripts, JSON or JSON5.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
+    notes: Annotated[bool, typer.Option("--notes", help="Also say what is only worth knowing.")] = False,
+) -> None:
+    """A line for each fault: what, where, how to mend. Exit status 1 if a file cannot be used."""
+    from pipelines import story_command
+
+    if not story_command.check(files, strict=strict, notes=notes):
+        raise typer.Exit(1)
+
+
+@story_app.command("write")
+def story_write(
+    concept: Annotated[str, typer.Argument(help="What the story is about.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    shots: Annotated[int, typer.Option(help="How many shots.")] = 9,
+    scenes: Annotated[int, typer.Option(help="How many scenes.")] = 3,
+    form: Annotated[str, typer.Option(help="memento or storymem.")] = "memento",
+    endpoint: Annotated[
+        str | None, typer.Option(help="URL of an OpenAI-compatible server; without it vLLM runs here.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model there, or the one that vLLM loads.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed gives another story.")] = 0,
+) -> None:
+    """A language model writes a story script; only a valid one is kept."""
+    from curation.stage import StopRun
+    from curation.story_writer import StoryOrder
+    from pipelines import story_command
+
+    with plain_errors():
+        try:
+            order = StoryOrder(concept=concept, scenes=scenes, shots=shots, form=form)
+        except ValueError as error:
+            raise StopRun(str(error)) from error
+        story_command.write(order, output, endpoint=endpoint, model=model, seed=seed)
+
+
 class plain_errors:
     """A user's mistake ends in one line on standard error and exit status 2, without a stack trace."""
 
@@ -126,14 +192,18 @@ class plain_errors:
         from curation.optional import MissingExtra
         from curation.query import QueryError
         from curation.stage import StopRun, Verdict
+        from curation.story_script import StoryError
         from curation.weights import WeightsDamaged, WeightsMissing
+        from memento_model.errors import CheckpointError
 
         ours = (
+            CheckpointError,
             SettingsError,
             NothingFound,
             MissingExtra,
             QueryError,
             StopRun,
+            StoryError,
             WeightsDamaged,
             WeightsMissing,
         )

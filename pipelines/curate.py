@@ -34,6 +34,7 @@ from curation.stages.scan import Scan, ToFilms, ToSegments
 from curation.stages.sequences import Sequences, ToSequences
 from curation.stages.shots import Shots
 from curation.stages.subjects import Subjects
+from curation.stages.titles import Titles
 from curation.store import Store, write_atomic
 from pipelines.run_record import run_record
 
@@ -43,6 +44,7 @@ STEPS: tuple[type[Stage] | type[Fold], ...] = (
     Ingest,  # film: probe, refuse by name, plan segments
     ToSegments,
     Scan,  # segment: the one cheap decode of everything
+    Titles,  # segment: text in the scan's stills
     ToFilms,
     Shots,  # film: cuts and typed transitions
     Quality,  # film: scores per shot, from the scan
@@ -78,7 +80,8 @@ class Job:
         licence: of the films.
         output: folder of the published set.
         preset: how shots are packed.
-        plan: the configured steps.
+        plan: the configured steps, settled for this machine.
+        notes: lines about what was settled.
     """
 
     name: str
@@ -87,6 +90,7 @@ class Job:
     output: Path
     preset: str
     plan: Plan
+    notes: tuple[str, ...] = ()
 
     @property
     def renders_demo(self) -> bool:
@@ -133,6 +137,7 @@ def resolve(
 
     Raises:
         SettingsError: a name or setting does not exist.
+        StopRun, WeightsMissing, MissingExtra: a model or server that was asked for cannot be had.
     """
     datasets = BUILT_IN | (load(config) if config.exists() or config != DEFAULT_CONFIG else {})
     name, dataset = _dataset(films, datasets, config)
@@ -140,7 +145,9 @@ def resolve(
     if chosen not in PRESETS:
         raise SettingsError(f"preset {chosen!r} does not exist{suggestion(chosen, PRESETS)}")
     layers = merge({Sequences.name: PRESETS[chosen]}, dataset.stages, settings or {})
-    steps = configure(STEPS, layers, name)
+    settled = [
+        step.settled() if isinstance(step, Stage) else (step, "") for step in configure(STEPS, layers, name)
+    ]
     sources = [dataset.films] if isinstance(dataset.films, str) else dataset.films
     return Job(
         name=name,
@@ -148,7 +155,8 @@ def resolve(
         licence=dataset.licence,
         output=(output or Path(dataset.output or f"out/{name}")).absolute(),
         preset=chosen,
-        plan=plan(steps, SOURCE),
+        plan=plan([step for step, _ in settled], SOURCE),
+        notes=tuple(note for _, note in settled if note),
     )
 
 

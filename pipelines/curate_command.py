@@ -19,8 +19,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from curation.config import SettingsError
 from curation.explain import Forecast
+from curation.models.captioner import ERROR, STATUSES
 from curation.runner import Progress as ProgressCallback
+from curation.stage import Row
 from pipelines.curate import Job, Report, curate, forecast, prepare, resolve
 
 
@@ -37,6 +40,8 @@ def main(
     """Run or explain; print what a person wants to know."""
     console = Console()
     job = resolve(films, config, output=output, preset=preset, settings=settings)
+    for line in job.notes:
+        console.print(line, style="dim", highlight=False, soft_wrap=True, markup=False)
     if explain_only:
         show_forecast(console, job, forecast(job))
         return
@@ -50,6 +55,33 @@ def main(
     with place_to_run(console, job, on_ray=on_ray) as place, progress_bars(console) as progress:
         report = curate(job, rows, on_ray=on_ray, progress=progress, place=place)
     show_report(console, report)
+
+
+def caption_settings(
+    captioner: str | None, endpoint: str | None, model: str | None
+) -> dict[str, dict[str, Any]]:
+    """The command line's shorthands as settings of the stage `captions`.
+
+    Args:
+        captioner: auto, describe, vllm or openai; an endpoint alone means openai.
+        endpoint: URL of a server.
+        model: on that server, or for vLLM.
+
+    Raises:
+        SettingsError: options that exclude each other.
+    """
+    chosen = captioner or ("openai" if endpoint else None)
+    if endpoint and chosen != "openai":
+        raise SettingsError(f"--endpoint goes with --captioner openai, not {chosen}")
+    if model and chosen == "describe":
+        raise SettingsError("--caption-model: the describer has no model")
+    settings: dict[str, Any] = {"captioner": chosen} if chosen else {}
+    if endpoint:
+        settings["openai"] = {"url": endpoint}
+    if model:
+        tier = "openai" if chosen == "openai" else "vllm"
+        settings[tier] = settings.get(tier, {}) | {"model": model}
+    return {"captions": settings} if settings else {}
 
 
 @contextlib.contextmanager
@@ -90,28 +122,69 @@ def progress_bars(console: Console) -> Iterator[ProgressCallback]:
 
 def show_forecast(console: Console, job: Job, forecasts: list[Forecast]) -> None:
     """The table of `--explain`."""
-    table = Table("stage", "kept", "to do", "why", title=f"{job.name}: what a run would do")
+    if not any(f.reused or f.runs or f.unknown or f.unlisted for f in forecasts):
+        console.print(
+            f"{job.name}: nothing is here yet. The first run renders the demo film, then every stage runs."
+        )
+        return
+    table = Table("stage", title=f"{job.name}: what a run would do")
+    for column in ("kept", "will run", "not known yet"):
+        table.add_column(column, justify="right")
+    table.add_column("why")
     for f in forecasts:
-        why = "; ".join(f"{count} x {reason}" for reason, count in f.runs.most_common(3))
-        if f.unknown:
-            why = "; ".join(filter(None, [why, f"{f.unknown} follow(s) from the stages above"]))
-        table.add_row(f.stage, str(f.reused), str(f.runs.total()), why or "nothing to do")
+        table.add_row(f.stage, count(f.reused), count(f.runs.total()), not_known(f), why(f))
     console.print(table)
-    if not any(f.reused or f.runs or f.unknown for f in forecasts):
-        console.print("No film yet: the demo film is rendered by the first run.", style="dim")
+    always = ", ".join(step.name for step in job.plan.steps if not getattr(step, "cached", False))
+    console.print(
+        "kept: made by an earlier run and used again. will run: has to be made. not known yet: waits for a "
+        "stage above; if that comes out the same as before, this is kept too.\n"
+        f"Not listed, because they take no time and always run: {always}.",
+        style="dim", highlight=False,
+    )  # fmt: skip
+
+
+def count(number: int) -> str:
+    """A number; nothing for 0, so that the eye finds the others."""
+    return str(number) if number else ""
+
+
+def not_known(forecast: Forecast) -> str:
+    """How many results wait for a stage above, or of how many films all of them do."""
+    films = f"of {forecast.unlisted} film{'s' if forecast.unlisted > 1 else ''}" if forecast.unlisted else ""
+    return " + ".join(filter(None, [count(forecast.unknown), films]))
+
+
+def why(forecast: Forecast) -> str:
+    """One line: the reasons to run, what the rest waits for, or that nothing changed."""
+    parts = [
+        reason if number == forecast.runs.total() else f"{number} x {reason}"
+        for reason, number in forecast.runs.most_common(3)
+    ]
+    if not_known(forecast):
+        parts.append(f"waits for {', '.join(forecast.after)}")
+    if not parts:
+        parts.append("nothing changed" if forecast.reused else f"no {forecast.grain} gets this far")
+    return "; ".join(parts)
 
 
 def show_report(console: Console, report: Report) -> None:
     """The summary at the end of a run."""
-    tables, record = report.outcome.tables, report.record
-    count = Table("", "in", "kept", "rejected", "failed")
+    record = report.record
+    fates = Table("", "in", "kept", "rejected", "failed")
     for name, counts in report.published.counts.items():
         total = sum(counts.get(s, 0) for s in ("kept", "rejected", "failed"))
-        count.add_row(name, str(total), *(str(counts.get(s, 0)) for s in ("kept", "rejected", "failed")))
-    console.print(count)
+        fates.add_row(name, str(total), *(str(counts.get(s, 0)) for s in ("kept", "rejected", "failed")))
+    console.print(fates)
     for line in problems(report):
         console.print(line, style="yellow", highlight=False, soft_wrap=True, markup=False)
-    console.print(coverage_table(tables.get("film", []), report.job.preset))
+    console.print(packing_table(report.published.summary, report.job.preset))
+    console.print(
+        "packed: whole shots, before later stages (crop, subjects, ...) reject a sequence. "
+        "published: the film time that the clips show.",
+        style="dim", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    if line := caption_line(record["counters"].get("captions", {})):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     passes = record["decode_passes"]
     console.print(
         f"decode passes per second of footage: {passes['not_exported'] or '-'} where nothing is exported, "
@@ -121,6 +194,16 @@ def show_report(console: Console, report: Report) -> None:
     )  # fmt: skip
     for name, path in report.published.paths.items():
         console.print(f"{name:<9} {path}", highlight=False, soft_wrap=True)
+
+
+def caption_line(counters: dict[str, float]) -> str:
+    """How the caption requests ended, and what is to be done about those without an answer."""
+    number = {status: int(counters.get(f"caption_{status}", 0)) for status in STATUSES}
+    told = ", ".join(f"{count} {status}" for status, count in number.items() if count)
+    if not told:
+        return ""
+    again = "; run the same command again to ask once more where there was an error" if number[ERROR] else ""
+    return f"captions asked for: {int(counters['caption_requests'])}: {told}{again}"
 
 
 def problems(report: Report) -> list[str]:
@@ -141,19 +224,15 @@ def problems(report: Report) -> list[str]:
     return lines
 
 
-def coverage_table(films: list[dict[str, Any]], chosen: str) -> Table:
-    """What each preset would keep of all films together, and what this run packed."""
-    table = Table("packed by preset", "sequences", "seconds", "share of the footage")
-    total = sum((f.get("stream") or {}).get("duration_s") or 0.0 for f in films if f["status"] == "kept")
-    sums: dict[str, list[float]] = {}
-    for film in films:
-        for item in film.get("preset_coverage") or []:
-            entry = sums.setdefault(item["preset"], [0, 0.0])
-            entry[0] += item["num_sequences"]
-            entry[1] += item["covered_s"]
-    spans = [c for f in films for c in f.get("coverage") or [] if c["used_by"] and not c["reason"]]
-    packed = [len({c["used_by"] for c in spans}), sum(c["end_s"] - c["start_s"] for c in spans)]
-    for name, (number, seconds) in {**sums, f"this run ({chosen}, as set)": packed}.items():
-        share = f"{seconds / total:.0%}" if total else "-"
-        table.add_row(name, str(int(number)), f"{seconds:.1f}", share)
+def packing_table(summary: Row, preset: str) -> Table:
+    """What each preset would pack, what this run packed, and what was left of that in the end."""
+    table = Table("")
+    for column in ("sequences", "seconds", "share of the footage"):
+        table.add_column(column, justify="right")
+    lines = [(f"{p['preset']} would pack", p) for p in summary["presets"]]
+    lines.append((f"this run packed ({preset})", summary["packed"]))
+    lines.append(("published", summary["published"]))
+    for name, line in lines:
+        share = "-" if line["share"] is None else f"{line['share']:.0%}"
+        table.add_row(name, str(line["sequences"]), f"{line['seconds']:.1f}", share)
     return table

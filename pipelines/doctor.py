@@ -100,8 +100,18 @@ def appearance() -> Part:
 
 
 def captions() -> Part:
-    """The embedded describer is all this release has."""
-    return Part("captions", "embedded", "deterministic describer from measured facts", "not in this release")
+    """What `auto` would take; a server elsewhere raises the tier of any machine."""
+    from curation.stages.captions import Captions
+
+    choice = Captions().choice()
+    if choice.captioner == "vllm":
+        return Part("captions", "full", f"{version('vllm')}: {choice.why}", "-")
+    return Part(
+        "captions",
+        "embedded",
+        "describer, from measured facts",
+        f"{choice.why}; or --endpoint URL of a server (docs/captions.md)",
+    )
 
 
 PARTS: tuple[Callable[[], Part], ...] = (decode, shots, text, detector, tracking, appearance, captions)

@@ -9,21 +9,28 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from curation.query import canned, run_query
+from curation.query import canned, check_dataset, run_query
 
+DEFAULT = Path("out/demo")
 MAX_ROWS = 100
 WIDE = 220  # columns, where the output is no terminal
 
 
-def main(sql: str | None, output: Path, *, as_csv: bool) -> None:
-    """Run SQL or a canned query; without either, list the canned ones."""
+def main(sql: str | None, output: Path | None, *, as_csv: bool) -> None:
+    """Run SQL or a canned query; without either, list the canned ones.
+
+    Raises:
+        QueryError: no dataset in `output`, or DuckDB refuses the statement.
+    """
+    if output is not None:
+        check_dataset(output)
     if sql is None:
         table = Table("name", "what it answers", title='memento query NAME, or memento query "SELECT ..."')
         for name, query in canned().items():
             table.add_row(name, query.title)
         Console().print(table)
         return
-    answer = run_query(output, sql, limit=None if as_csv else MAX_ROWS)
+    answer = run_query(output or DEFAULT, sql, limit=None if as_csv else MAX_ROWS)
     if as_csv:
         writer = csv.writer(sys.stdout)
         writer.writerow(answer.columns)

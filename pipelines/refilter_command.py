@@ -81,7 +81,7 @@ def grid_table(name: str, lines: list[WhatIf]) -> Table:
         "clips",
         "enter",
         "leave",
-        "seconds in clips",
+        "seconds packed",
         "share",
     )
     for line in lines:

@@ -53,10 +53,17 @@ def _version(package: str) -> str | None:
         return None
 
 
+MODEL_COLUMNS = (
+    ("film", "boundary_models"),
+    ("film", "title_models"),
+    ("sequence", "analysis_models"),
+)
+
+
 def models(outcome: Outcome) -> list[Row]:
     """Every distinct model that had a part in the rows."""
     found = {}
-    for grain, column in (("film", "boundary_models"), ("sequence", "analysis_models")):
+    for grain, column in MODEL_COLUMNS:
         for row in outcome.tables.get(grain, []):
             for model in row.get(column) or []:
                 found[tuple(sorted((k, str(v)) for k, v in model.items()))] = model

@@ -7,14 +7,26 @@ import inspect
 import re
 import typing
 
+import yaml
+
 from curation.presets import PRESETS
 from pipelines.curate import STEPS
 
 HEAD = """# Settings
 
-Every stage setting, as `stages: {STAGE: {SETTING: VALUE}}` of a dataset in `datasets.yaml` or as
-`--set STAGE.SETTING=VALUE` on the command line. An unknown name is an error. A changed setting reruns the
-stages that depend on it and no others (`memento curate --explain` says which).
+Every stage setting. There are two ways to give one: in `datasets.yaml`,
+
+```yaml
+datasets:
+  my_films:
+    films: /data/films
+    stages:
+      filters: {max_shake: 0.05}
+      crop: {text: {pad: 0.2}}        # a dot in the tables below is one level more here
+```
+
+or on the command line, `--set filters.max_shake=0.05 --set crop.text.pad=0.2`. An unknown name is an error. A
+changed setting reruns the stages that depend on it and no others (`memento curate --explain` says which).
 
 This page is generated from the code; a test keeps it true.
 """
@@ -29,7 +41,7 @@ def page() -> str:
         first = inspect.cleandoc(step.__doc__ or "").split("\n\n")[0].replace("\n", " ")
         parts.append(f"## {step.name}\n\n{first}\n\n| setting | default | meaning |\n|---|---|---|")
         for name, default, sentence in lines(step):
-            parts[-1] += f"\n| `{name}` | `{default}` | {sentence} |"
+            parts[-1] += f"\n| `{name}` | {f'`{default}`' if default else ''} | {sentence} |"
         parts[-1] += "\n"
     parts.append("## Presets of `sequences`\n\n| preset | settings |\n|---|---|")
     for name, values in PRESETS.items():
@@ -38,16 +50,23 @@ def page() -> str:
 
 
 def lines(step: type, prefix: str = "") -> list[tuple[str, str, str]]:
-    """Name, default and sentence of every setting; nested ones as `outer.inner`."""
+    """Name, default and sentence of every setting; nested ones as `outer.inner`, after `outer.` itself."""
     sentences, found = attributes(step), []
     for field in dataclasses.fields(step):
-        default = _default(field)
+        default, name = _default(field), prefix + field.name
         if dataclasses.is_dataclass(default):
-            found += lines(type(default), f"{prefix}{field.name}.")
+            found.append((f"{name}.", "", sentences.get(field.name, "")))
+            found += lines(type(default), f"{name}.")
         else:
-            text = str(default).replace("|", "\\|")
-            found.append((prefix + field.name, text, sentences.get(field.name, "")))
+            found.append((name, as_yaml(default).replace("|", "\\|"), sentences.get(field.name, "")))
     return found
+
+
+def as_yaml(value: typing.Any) -> str:
+    """A default as it is written in datasets.yaml: null, true, [a, b], '' for an empty text."""
+    plain = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump(plain, default_flow_style=True, width=1000)
+    return text.removesuffix("...\n").strip()
 
 
 def attributes(step: type) -> dict[str, str]:

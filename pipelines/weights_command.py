@@ -1,16 +1,16 @@
-"""`memento weights`: the table of models, and fetching one of them."""
+"""`memento weights`: the tables of models, and fetching one of them."""
 
 from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
 
-from curation import weights
+from curation import repositories, weights
 from curation.config import SettingsError, suggestion
 
 
 def show() -> None:
-    """Print the table: what each model is, its licence, and where it lies on this machine."""
+    """Print the tables: what each model is, its licence, and where it lies on this machine."""
     table = Table("name", "what", "from", "licence", "here")
     for name, entry in weights.TABLE.items():
         found = weights.find(name)
@@ -21,15 +21,34 @@ def show() -> None:
             entry.licence,
             str(found) if found else f"memento weights pull {name}",
         )
+    for name, model in repositories.TABLE.items():
+        folder = repositories.find(name)
+        table.add_row(
+            name,
+            f"{model.what} ({model.size_gb:.0f} GB)",
+            model.repository,
+            model.licence,
+            str(folder) if folder else f"memento weights pull {name}",
+        )
     Console().print(table)
 
 
 def pull(name: str) -> None:
-    """Download one model and check its hash.
+    """Download one model: a single file and check its hash, or a whole repository.
+
+    Args:
+        name: in one of the tables, or any `owner/name` of the hub; a repository's commit, tag or branch may
+            follow after `@`.
 
     Raises:
         SettingsError: there is no model of that name.
     """
-    if name not in weights.TABLE:
-        raise SettingsError(f"no model is called {name!r}{suggestion(name, weights.TABLE)}")
-    Console().print(f"{name}: {weights.pull(name)}", highlight=False)
+    if name in weights.TABLE:
+        place = weights.pull(name)
+    else:
+        model, _, revision = name.partition("@")
+        if repositories.name_of(model) is None and "/" not in model:
+            names = [*weights.TABLE, *repositories.TABLE]
+            raise SettingsError(f"no model is called {model!r}{suggestion(model, names)}")
+        place = repositories.pull(model, revision)
+    Console().print(f"{name}: {place}", highlight=False)

@@ -10,6 +10,7 @@ from curation.store import Scratch, Store
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
+GOLDEN = REPOSITORY / "tests" / "golden"
 
 
 def shared(name: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,7 +26,7 @@ class Picture:
 
     rgb_hwc_u8: np.ndarray
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Content hash; equal pictures share it, so that caches hit."""
         return _content_hash(self.rgb_hwc_u8)
@@ -42,7 +43,7 @@ class Video:
     frames_thwc_u8: np.ndarray
     fps: float
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Content hash; the rate is part of it, because the model sees time stamps."""
         return _content_hash(self.frames_thwc_u8, str(self.fps))

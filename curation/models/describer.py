@@ -6,14 +6,14 @@ object that was not detected. The same facts give the same words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from curation.caption_facts import Scene, Seen, Shot, Subject, Target, View
-from curation.models.captioner import Answer, StoryAnswer
+from curation.models.captioner import Answer, Captions, Memory, StoryAnswer
 from curation.store import digest
 
-REVISION = "1"
+REVISION = "2"
 
 # (upper bound, words); the last has none
 SIZES = (
@@ -99,10 +99,17 @@ class Describer:
     """A `curation.models.captioner.Captioner` without weights."""
 
     backend, model_id, revision = "describe", "describer", REVISION
+    sampling: Mapping[str, Any] = {}
+    measures: ClassVar[bool] = True
 
     def prompt_hash(self, stage: str) -> str:
         """Hash of the stage's phrases."""
         return digest(TEMPLATES[stage])
+
+    def caption(self, scene: Scene, memory: Memory) -> Captions:
+        """Put everything into words; nothing costs enough to be kept."""
+        story = self.story(scene)
+        return Captions(story=story, shots=self.shots(scene, story), recon=self.recon(scene, story))
 
     def story(self, scene: Scene) -> StoryAnswer:
         """Who is seen when, how the sequence begins and ends, and how its shots differ."""
@@ -177,10 +184,9 @@ def _story(scene: Scene, descriptions: dict[str, str]) -> list[str]:
 
 def _cast(scene: Scene, subject: Subject, description: str) -> str:
     numbers = [shot.number for shot in scene.shots if any(s.label == subject.label for s in shot.seen)]
-    time = sum(s.last_s - s.first_s for shot in scene.shots for s in shot.seen if s.label == subject.label)
     role = "is the main subject and appears" if subject.is_primary else "appears"
     where = "every shot" if len(numbers) == len(scene.shots) > 1 else _numbered(numbers)
-    long = _seconds(max(1.0, time), whole=True)
+    long = _seconds(max(1.0, subject.screen_time_s), whole=True)
     return f"{subject.label}, {_a(description)}, {role} in {where}, for about {long}."
 
 

@@ -18,12 +18,15 @@ from curation.models.appearance import Appearance, save_looks
 from curation.models.shot_tracks import Collector
 from curation.models.text_detector import TextDetector, TextSettings
 from curation.models.tracker import Tracker, TrackSettings
+from curation.optional import require
 from curation.pictures import jpeg
 from curation.stage import Folder, Resources, Row, Stage, Worker
 from curation.video.decode import decode_span, fit_size, seconds, to_bgr
+from curation.video.decord_frames import decord_span
 
 log = logging.getLogger(__name__)
 APPEARANCES = ("auto", "embedded", "full")
+DECODERS = ("pyav", "decord")
 RATES = (1, 2, 4, 8, 16)
 STILL_QUALITY = 90
 
@@ -42,11 +45,22 @@ class Analyse(Stage):
         region_backup: with yolox and yolo, also follow salient moving regions where they see nothing.
         appearance: auto, embedded (colours and outline) or full (adds person and face networks); auto takes
             the networks whose weights are in the cache.
-        reid_weights, face_detector_weights, face_weights: files; empty for the weights cache.
-        track_start_score, track_high_score, track_min_iou, track_keep_s: see `TrackSettings`.
+        reid_weights: file of the network that knows persons again (osnet_x0_25); empty for the weights cache.
+        face_detector_weights: file of the face detector (face_yunet); empty for the weights cache.
+        face_weights: file of the network that knows faces again (mobilefacenet); empty for the weights cache.
+        track_start_score: a track starts with a box of at least this score.
+        track_high_score: boxes of at least this score join tracks first, weaker ones what is left.
+        track_min_iou: least overlap of a box with where its track is expected, as intersection over union.
+        track_keep_s: seconds that a track outlives its last box.
         tracker: core (trackers' ByteTrack) or ultralytics (its own; extra `yolo`).
         stills_per_clip: small pictures kept of every clip, for the search of logos and the review page.
-        text_backend, text_model, text_device, text_min_score: see `TextSettings`.
+        text_backend: rapidocr (weights in its package) or paddleocr (extra `ocr-gpu`, needs `text_model`).
+        text_model: rapidocr: another PP-OCR text detector, an ONNX file. paddleocr: the folder of a PP-OCR
+            detection model. Empty for the one in RapidOCR's package.
+        text_device: where paddleocr runs, cpu or gpu:0; rapidocr always runs on the CPU.
+        text_min_score: boxes under this mean text probability are dropped.
+        decoder: pyav, or decord (extra `decord`) for MP4 and Matroska files: the same frames, scaled after
+            instead of before the conversion to RGB. Scan and export need YUV and always use pyav.
     """
 
     name: ClassVar[str] = "analyse"
@@ -77,8 +91,11 @@ class Analyse(Stage):
     text_model: str = ""
     text_device: str = "cpu"
     text_min_score: float = 0.5
+    decoder: str = "pyav"
 
     def __post_init__(self) -> None:
+        if self.decoder not in DECODERS:
+            raise ValueError(f"analyse.decoder is {self.decoder!r}; use one of {', '.join(DECODERS)}")
         if self.track_fps not in RATES or self.text_fps not in RATES:
             raise ValueError(
                 f"track_fps and text_fps must divide the export rate: one of {RATES}, got {self.track_fps} "
@@ -124,12 +141,16 @@ class Analyse(Stage):
         for part, path in self.appearance_files().items():
             if path is not None:
                 made[part] = weights.sha256_of(path)
+        if self.decoder == "decord":
+            made["decoder"] = f"decord {require('decord', extra='decord').__version__}"
         return made
 
     def worker(self) -> Worker:
         """Loads the models once."""
         import cv2
 
+        if self.decoder == "decord":
+            require("decord", extra="decord")
         cv2.setNumThreads(1)  # the stage asks for one core, and one thread gives the same floats everywhere
         return _Models(self).analyse
 
@@ -220,7 +241,8 @@ class _Models:
             Stills(self.stage.stills_per_clip, folder),
             0,
         )
-        frames = _counted(row["path"], stream, clips, folder)
+        decode = decord_span if self.stage.decoder == "decord" else decode_span
+        frames = _counted(decode(row["path"], stream, *_span(clips)), clips, folder)
         for moment in moments(frames, stream, clips, self.stage.text_fps, self.stage.track_fps):
             seen += 1
             picture = to_bgr(moment.frame, stream, size)
@@ -296,10 +318,14 @@ def _place(moment: Moment, stream: Row) -> Row:
     }
 
 
-def _counted(path: str, stream: Row, clips: Sequence[Row], folder: Folder) -> Iterator[Any]:
+def _span(clips: Sequence[Row]) -> tuple[int, int]:
+    return clips[0]["start_pts"], clips[-1]["end_pts"]
+
+
+def _counted(frames: Iterator[Any], clips: Sequence[Row], folder: Folder) -> Iterator[Any]:
     """The frames of the sequence's span; what was decoded is counted."""
     count = 0
-    for frame in decode_span(path, stream, clips[0]["start_pts"], clips[-1]["end_pts"]):
+    for frame in frames:
         count += 1
         yield frame
     folder.count("decoded_s", clips[-1]["end_s"] - clips[0]["start_s"])

@@ -52,13 +52,14 @@ class Crop(Stage):
     crop serves all its clips. Scene text stays in the picture.
 
     Attributes:
-        aspect_width, aspect_height: shape of the exported picture.
+        aspect_width: width of the crop's shape, in any unit; it should be that of `export`.
+        aspect_height: height of the crop's shape, in the same unit.
         min_crop_share: least area of the crop, as a share of the picture inside the black bars.
         min_height: least height of the crop in source pixels; it is enlarged to the exported height.
         min_kept: least share of the subjects' weight (heads above all) that the crop must keep.
         subject_weight: what losing all subjects costs against losing all of the picture's area.
         find_marks: look for logos without letters as well, in the stills of every clip.
-        text: when text counts as drawn over the film; see `curation.overlays.OverlaySettings`.
+        text: when text counts as drawn over the film.
     """
 
     name: ClassVar[str] = "crop"

@@ -41,7 +41,8 @@ class Duplicates(Fold):
             camera setup 14 and more (Big Buck Bunny, Sintel). A fifth of the hashes may exceed 1.5 times it.
         max_distance_within: the same inside one film, where setups come back all the time.
         min_frames: fewest hashed pictures to compare; shots under a second are not judged.
-        min_cover: shortest over longest of two copies of equal worth.
+        min_cover: a copy shorter than this share of the other is a part of it and goes; of two equals the
+            better picture stays.
     """
 
     max_distance: int = 12

@@ -13,13 +13,13 @@ import av
 import numpy as np
 
 from curation import ids, looks, rows
+from curation.signals import Signals
 from curation.stage import BadInput, Folder, Resources, Row, Stage, Worker
 from curation.timing import FPS, num_frames_16fps
 from curation.video import encode
 from curation.video.decode import decode_span, seconds
+from curation.video.tiny import Thumbnails
 from curation.video.verify import check_file, foreign_edge
-
-LEAD_S = 0.2  # decoded before the first clip to see the picture on the other side of its first cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ class Export(Stage):
     """Clips as the trainer reads them: H.264 of exactly 16 fps, one size, 4n+1 frames, BT.709.
 
     Attributes:
-        height: of the clips, pixels.
-        width: of the clips, pixels.
+        height: height of the clips, pixels.
+        width: width of the clips, pixels.
         crf: constant rate factor of x264; lower is better and larger. 17 keeps 44 to 46 dB on real film.
         preset: of x264. `veryfast` takes 1.4 (720p source) to 4.3 (486p) bare decodes of the source;
             `faster` half as much again, `medium` three times as much, for files a fifth smaller at equal
@@ -40,7 +40,7 @@ class Export(Stage):
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     reads: ClassVar[tuple[str, ...]] = (
         "sequence_id",
         "stream",
@@ -51,7 +51,11 @@ class Export(Stage):
         "crop_height",
         "recon_targets",
     )
-    locates: ClassVar[tuple[str, ...]] = ("path",)
+    locates: ClassVar[tuple[str, ...]] = (
+        "path",
+        "signals",
+        "segments",
+    )  # signals only prove, they change no file
     writes: ClassVar = rows.EXPORT
     resources: ClassVar[Resources] = Resources(cpus=1.0)
 
@@ -81,6 +85,7 @@ class Export(Stage):
             if not clip["is_context"]
         ]
         _assign_targets(takes, row["recon_targets"] or [])
+        _meet_neighbours(takes, row, folder)
         _shoot(self, row, takes, folder)
         for take in takes:
             _prove(self, take, folder)
@@ -101,7 +106,8 @@ class _Take:
     targets: list[Row] = field(default_factory=list)
     source_frames: int = 0
     sent: list[np.ndarray] = field(default_factory=list)  # luma blocks of every encoded frame
-    before: np.ndarray | None = None  # luma blocks of the film's frame before the clip
+    thumbs: list[np.ndarray] = field(default_factory=list)  # the same frames as the scan saw them
+    before: np.ndarray | None = None  # the scan's thumbnail of the film's frame before the clip
     after: np.ndarray | None = None
     looks: list[looks.Look] = field(default_factory=list)
 
@@ -121,45 +127,54 @@ def _assign_targets(takes: list[_Take], targets: list[Row]) -> None:
         by_index[target["clip_index"]].targets.append(target)
 
 
+def _meet_neighbours(takes: list[_Take], row: Row, folder: Folder) -> None:
+    """Give every clip the pictures on the other side of its edges. The scan has them: nothing is decoded."""
+    start, end = (f(t.clip[f"{e}_pts"] for t in takes) for f, e in ((min, "start"), (max, "end")))
+    near = [
+        Signals.load(folder.open(ref))
+        for ref, segment in zip(row["signals"], row["segments"], strict=True)
+        if segment["start_pts"] <= end and (segment["end_pts"] is None or segment["end_pts"] >= start)
+    ]
+    if not near:
+        return
+    seen = Signals.concat(near)
+    for take in takes:
+        first, after = np.searchsorted(seen.pts, [take.clip["start_pts"], take.clip["end_pts"]])
+        take.before = seen.thumbs_u8[first - 1] if first else None
+        take.after = seen.thumbs_u8[after] if after < len(seen) else None
+
+
 def _shoot(stage: Export, row: Row, takes: list[_Take], folder: Folder) -> None:
-    """The one pass over the film: decode, pick, crop, scale, encode, and keep luma blocks for the proof."""
+    """The one pass over the film: decode, pick, crop, scale, encode; small pictures stay for the proof."""
     stream = row["stream"]
     crop = (row["crop_x"], row["crop_y"], row["crop_width"], row["crop_height"])
     look = encode.FilterChain(
         encode.Look(stream=stream, crop=crop, height=stage.height, width=stage.width).steps
     )
     frames = _frames(stage, row, takes, folder)
-    previous: _Take | None = None
-    last: list[Any] = []
     for take, group in itertools.groupby(frames, key=lambda f: _take_at(takes, f.pts)):
         counted = _Counted(group)
-        first = next(counted)
-        if previous is not None:
-            previous.after = encode.luma_blocks(look(first))
         if take is not None:
-            take.before = encode.luma_blocks(look(last[0])) if last else None
-            _encode(stage, take, look, itertools.chain([first], counted), row, folder)
+            _encode(stage, take, look, counted, row, folder)
         for _ in counted:
             pass
-        last = [counted.last]
         if take is not None:
             take.source_frames = counted.count
-        previous = take
 
 
 class _Counted:
-    """An iterator that knows how many frames went through it and which was the last."""
+    """An iterator that knows how many frames went through it."""
 
     def __init__(self, frames: Iterator[Any]) -> None:
-        self._frames, self.count, self.last = frames, 0, None
+        self._frames, self.count = frames, 0
 
     def __iter__(self) -> _Counted:
         return self
 
     def __next__(self) -> Any:
-        self.last = next(self._frames)
+        frame = next(self._frames)
         self.count += 1
-        return self.last
+        return frame
 
 
 def _take_at(takes: list[_Take], pts: int) -> _Take | None:
@@ -167,22 +182,15 @@ def _take_at(takes: list[_Take], pts: int) -> _Take | None:
 
 
 def _frames(stage: Export, row: Row, takes: list[_Take], folder: Folder) -> Iterator[Any]:
-    """Frames from shortly before the first clip to the first one after the last clip; counts them."""
-    stream, end = row["stream"], max(t.clip["end_pts"] for t in takes)
-    start = min(t.clip["start_pts"] for t in takes)
-    lead = int(LEAD_S * stream["time_base_den"] / stream["time_base_num"])
-    start = max(stream["first_pts"], start - lead)
-    pts = start
-    try:
-        for frame in decode_span(row["path"], stream, start, None, threads=stage.threads):
-            assert frame.pts is not None
-            pts = frame.pts
-            folder.count("decoded_frames", 1)
-            yield frame
-            if frame.pts >= end:
-                return
-    finally:
-        folder.count("decoded_s", seconds(stream, min(pts, end)) - seconds(stream, start))
+    """Frames from the first clip's first to the last clip's last; counts them."""
+    stream = row["stream"]
+    start, end = takes[0].clip["start_pts"], takes[-1].clip["end_pts"]
+    count = 0
+    for frame in decode_span(row["path"], stream, start, end, threads=stage.threads):
+        count += 1
+        yield frame
+    folder.count("decoded_frames", count)
+    folder.count("decoded_s", seconds(stream, end) - seconds(stream, start))
 
 
 def _encode(
@@ -199,6 +207,7 @@ def _encode(
     if late:
         raise ValueError(f"{late}: beyond the {count} frames of {take.clip_id}")
     whole = encode.deinterlaced(frames) if stream["interlaced"] else frames
+    thumbnail = Thumbnails(stream)
     size = looks.look_size(stage.height, stage.width, stage.look_tokens)
 
     def pictures() -> Iterator[tuple[av.VideoFrame, int]]:
@@ -212,6 +221,7 @@ def _encode(
                 jpeg = looks.jpeg_of(encode.rgb_picture(picture, size))
                 take.looks += [looks.Look(take.clip["clip_index"], k, jpeg) for k in shown]
             take.sent += [encode.luma_blocks(picture)] * times
+            take.thumbs += [thumbnail(frame)] * times
             yield picture, times
 
     encode.write_h264(folder.path(take.file), pictures(), crf=stage.crf, preset=stage.preset)
@@ -245,8 +255,8 @@ def _prove(stage: Export, take: _Take, folder: Folder) -> None:
     if fault:
         raise take.failed(fault)
     for edge, neighbour, frames in (
-        ("first", take.before, take.sent),
-        ("last", take.after, take.sent[::-1]),
+        ("first", take.before, take.thumbs),
+        ("last", take.after, take.thumbs[::-1]),
     ):
         if foreign_edge(np.stack(frames), neighbour):
             raise take.failed(f"its {edge} frame belongs to the neighbouring shot")

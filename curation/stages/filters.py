@@ -34,6 +34,9 @@ class Filters(Stage):
         min_motion: `static` below: stills and title cards have 0.00, the calmest held pose 0.1.
         max_shake: `shaky` above, share of width: hand-held shots stay below 0.03.
         max_flicker: `flicker` above, grey levels: fast action has up to 11, strobes 40 and more.
+        min_text_free_share: `title_over_picture` below: so little of the picture is free of titles, credits
+            and other text drawn over it. Shots without a title have .58 and more, titles .18 and less. The
+            crop asks for its `min_crop_share` again, of whole sequences; this saves the other shots.
         duplicates: `duplicate` if a better copy of the shot is in the set.
     """
 
@@ -48,6 +51,7 @@ class Filters(Stage):
     min_motion: float | None = 0.03
     max_shake: float | None = 0.04
     max_flicker: float | None = 16.0
+    min_text_free_share: float | None = 0.35
     duplicates: bool = True
 
     name: ClassVar[str] = "filters"
@@ -96,6 +100,7 @@ class Filters(Stage):
             ("contrast", "low_contrast"),
             ("sharpness", "blurred"),
             ("motion", "static"),
+            ("text_free_share", "title_over_picture"),
         ):
             limit = getattr(self, f"min_{name}")
             if _under(score, name, limit):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,8 @@ def _identify(row: Row, folder: Folder) -> Row:
             folder.count("hashed_bytes", size)
             _remember(path, stamp, sha256, folder)
     except FileNotFoundError as error:
+        if re.search(r"\\x[0-9a-f]{2}", path):
+            raise BadInput("bad_name", f"{path}: its name is not UTF-8; rename it") from error
         raise BadInput("not_found", f"{path}: no such file") from error
     except OSError as error:
         raise BadInput(
@@ -123,6 +126,7 @@ class Ingest(Stage):
     """
 
     name: ClassVar[str] = "ingest"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("film_id",)
     locates: ClassVar[tuple[str, ...]] = ("path",)
     writes: ClassVar = rows.INGEST

@@ -29,11 +29,11 @@ class Proof(Stage):
     """Contact strips of clips, subjects with their boxes, and the crop drawn on a frame of the film.
 
     Attributes:
-        strip_width: of one frame of a strip, pixels.
-        boxes_width: of a frame with boxes, pixels.
-        film_width: of the before and of the after picture, pixels.
-        cast_height: of a subject's cut-outs, pixels.
-        quality: of the JPEG files, 0 to 100.
+        strip_width: width of each of the three frames of a clip's strip, pixels.
+        boxes_width: width of a frame with boxes drawn on it, pixels.
+        film_width: width of the film's frame before the crop, pixels; the one after has its height.
+        cast_height: height of the cut-outs of a subject, pixels.
+        quality: quality of these JPEG files, 0 to 100.
     """
 
     name: ClassVar[str] = "proof"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curation import rows
 from curation.shot_hashes import hash_pictures, perceptual_hashes, picture_edges
@@ -22,19 +24,22 @@ from curation.shot_scores import (
 )
 from curation.signals import Signals
 from curation.stage import Folder, Row, Stage, Worker
+from curation.stages.crop import inside_bars
+from curation.title_scores import first_of_slots, text_free_share
 
 Bars = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quality(Stage):
-    """Score shots from `curation.signals.Signals`, without decoding. It has no settings: all scores are kept.
+    """Score shots from what the scan and `titles` left, without decoding. No settings: all scores are kept.
 
     See `curation.rows.SHOT_SCORES` for the meaning and `curation.shot_scores` for the arithmetic.
     """
 
     name: ClassVar[str] = "quality"
-    reads: ClassVar[tuple[str, ...]] = ("film_id", "stream", "segments", "signals", "shots")
+    version: ClassVar[int] = 2
+    reads: ClassVar[tuple[str, ...]] = ("film_id", "stream", "segments", "signals", "title_texts", "shots")
     writes: ClassVar[pa.Schema] = pa.schema([("shot_scores", pa.list_(rows.SHOT_SCORES))])
 
     def worker(self) -> Worker:
@@ -42,18 +47,20 @@ class Quality(Stage):
 
         def work(row: Row, folder: Folder) -> Row:
             signals = Signals.concat([Signals.load(folder.open(ref)) for ref in row["signals"]])
-            return {"shot_scores": score_shots(signals, row["stream"], row["shots"])}
+            texts = [t for ref in row["title_texts"] for t in pq.read_table(folder.open(ref)).to_pylist()]
+            return {"shot_scores": score_shots(signals, row["stream"], row["shots"], first_of_slots(texts))}
 
         return work
 
 
-def score_shots(signals: Signals, stream: Row, shots: list[Row]) -> list[Row]:
+def score_shots(signals: Signals, stream: Row, shots: list[Row], texts: list[Row]) -> list[Row]:
     """`rows.SHOT_SCORES` of each shot.
 
     Args:
         signals: of the whole film.
         stream: `rows.STREAM` values.
         shots: `rows.SHOT` values; their frame indices count the film's frames.
+        texts: `rows.STILL_TEXT` values of the film in order of time.
     """
     tick_s = stream["time_base_num"] / stream["time_base_den"]
     times = (signals.pts - stream["first_pts"]) * tick_s
@@ -63,16 +70,16 @@ def score_shots(signals: Signals, stream: Row, shots: list[Row]) -> list[Row]:
         key_shot[inside] = i
     size = (stream["height"], stream["width"])
     bars = film_bars(signals.bars, signals.luma[signals.key_frame, 0], key_shot, len(shots), size)
-    return [
-        _score(
-            signals.span(shot["start_frame"], shot["end_frame"]),
-            times[shot["start_frame"] : shot["end_frame"]],
-            shot["end_s"],
-            bars[i],
-            size,
-        )
-        for i, shot in enumerate(shots)
-    ]
+    stamps = [row["pts"] for row in texts]
+    out = []
+    for i, shot in enumerate(shots):
+        span = slice(shot["start_frame"], shot["end_frame"])
+        part = signals.span(span.start, span.stop)
+        scores = _score(part, times[span], shot["end_s"], bars[i], size)
+        begin, end = (bisect_left(stamps, shot[f"{edge}_pts"]) for edge in ("start", "end"))
+        free = text_free_share(texts[begin:end], part, stream, inside_bars(stream, scores))
+        out.append({**scores, "text_free_share": None if free is None else round(free, 6)})
+    return out
 
 
 def _score(shot: Signals, times: np.ndarray, end_s: float, bars: Bars | None, size: tuple[int, int]) -> Row:

@@ -36,13 +36,13 @@ class ReconTargets(Stage):
     """Selects reconstruction targets and rejects sequences without any.
 
     Attributes:
-        count: targets per sequence.
+        count: most targets of a sequence.
         max_frame: targets lie before this frame of their clip at 16 a second; the trainer reads 81.
         min_inside: share of the box inside the crop; frames that reach it come before all others.
         least_inside: no target has less than this inside the crop.
-        min_area_share: of the cropped picture; smaller subjects teach nothing.
+        min_area_share: least share of the cropped picture; smaller subjects teach nothing.
         max_area_share: boxes over this share of the picture show too little of the subject's outline.
-        min_sharpness_share: of the subject's median sharpness; blurred frames are passed over.
+        min_sharpness_share: least share of the subject's median sharpness; blurred frames are passed over.
         min_apart_s: two targets of one clip lie at least this far apart.
         other_clip_bonus: a second target from another clip may be smaller by this factor.
         keep_without: keep a sequence without a target instead of rejecting it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import av
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation import measure, rows
+from curation.scan_stills import Still, StillSettings, save_stills, still_picture
 from curation.signals import Signals
 from curation.stage import KEPT, Fold, Folder, Row, Stage, Worker
 from curation.video import tiny
@@ -27,9 +28,11 @@ class Scanner:
     of a scaler and of per-frame arithmetic, which would cost more than the decoder.
     """
 
-    def __init__(self, stream: Row) -> None:
+    def __init__(self, stream: Row, stills: StillSettings) -> None:
         self._stream, self._turns = stream, ROTATE[stream["rotation"]]
         self._slot_ticks = max(1, round(SLOT_S * stream["time_base_den"] / stream["time_base_num"]))
+        self._still_settings = stills
+        self.stills: list[Still] = []
         self._batch = tiny.TinyBatch(BATCH)
         self._pts: list[int] = []
         self._corrupt: list[bool] = []
@@ -86,9 +89,18 @@ class Scanner:
         field = luma[::2] if self._stream["interlaced"] else luma
         value = measure.sharpness(field) / scale**2
         self._keys.append((len(self._pts), slot, value, measure.turn_bars(found, self._turns)))
+        self._keep_still(luma, grid.is_full, slot, frame.pts)
+
+    def _keep_still(self, luma: np.ndarray, is_full: bool, slot: int, pts: int | None) -> None:
+        every, side = self._still_settings.still_slots, self._still_settings.still_side
+        if every == 0 or (self.stills and self.stills[-1].slot == slot // every):
+            return
+        assert pts is not None
+        image = still_picture(luma, is_full=is_full, quarter_turns=self._turns, side=side)
+        self.stills.append(Still(slot // every, pts, image))
 
     def signals(self) -> Signals:
-        """Everything measured so far."""
+        """Everything measured so far, but for `stills`."""
         self._measure()
         count, keys = len(self._pts), self._keys
         thumb = (0, tiny.HEIGHT // 2, tiny.WIDTH // 2)
@@ -108,15 +120,22 @@ class Scanner:
 
 @dataclass
 class Tally:
-    """What a scan met besides pictures."""
+    """What a scan met besides signals."""
 
+    stills: list[Still] = field(default_factory=list)
     frames: int = 0
     errors: int = 0
     out_of_order: int = 0
 
 
 def scan(
-    path: str, stream: Row, segment: Row, *, options: dict[str, str] | None = None, threads: int = 1
+    path: str,
+    stream: Row,
+    segment: Row,
+    *,
+    options: dict[str, str] | None = None,
+    threads: int = 1,
+    stills: StillSettings | None = None,
 ) -> tuple[Signals, Tally]:
     """Decode a segment once and measure it; what cannot be decoded is skipped and counted.
 
@@ -126,11 +145,12 @@ def scan(
         segment: `curation.rows.SEGMENT` values.
         options: decoder options.
         threads: decoder threads.
+        stills: which pictures to keep; as `Scan` has it by default if None.
 
     Raises:
         BadInput: the file cannot be opened.
     """
-    scanner, tally = Scanner(stream), Tally()
+    scanner, tally = Scanner(stream, stills or StillSettings()), Tally()
     errors_before = 0
     for frame in _frames(path, stream, segment, options, threads, tally):
         tally.frames += 1
@@ -138,6 +158,7 @@ def scan(
         errors_before = tally.errors
         if not scanner.feed(frame, is_corrupt):
             tally.out_of_order += 1
+    tally.stills = scanner.stills
     return scanner.signals(), tally
 
 
@@ -164,7 +185,7 @@ def _frames(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scan(Stage):
+class Scan(StillSettings, Stage):
     """Everything cheap from one decode of a segment; see `curation.signals`.
 
     Attributes:
@@ -174,6 +195,7 @@ class Scan(Stage):
     """
 
     name: ClassVar[str] = "scan"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("film_id", "stream", "segment")
     locates: ClassVar[tuple[str, ...]] = ("path",)
     writes: ClassVar = rows.SIGNALS
@@ -186,6 +208,8 @@ class Scan(Stage):
             raise ValueError(
                 f"scan.skip_loop_filter is {self.skip_loop_filter!r}; use one of {', '.join(known)}"
             )
+        if self.still_slots < 0 or self.still_side < 64:
+            raise ValueError("scan.still_slots must be 0 or more and scan.still_side 64 or more")
 
     def worker(self) -> Worker:
         """Scans one segment, on one core."""
@@ -197,7 +221,9 @@ class Scan(Stage):
     def _scan(self, row: Row, folder: Folder) -> Row:
         stream, segment = row["stream"], row["segment"]
         options = {"skip_loop_filter": self.skip_loop_filter}
-        signals, tally = scan(row["path"], stream, segment, options=options, threads=self.threads)
+        signals, tally = scan(
+            row["path"], stream, segment, options=options, threads=self.threads, stills=self
+        )
         folder.count("decoded_frames", tally.frames)
         folder.count("decoded_s", tally.frames / stream["fps"] if stream["fps"] else 0.0)
         if tally.errors:
@@ -205,12 +231,20 @@ class Scan(Stage):
         if tally.out_of_order:
             folder.count("frames_out_of_order", tally.out_of_order)
         signals.save(folder.path("signals.npz"))
-        return {"signals": folder.ref("signals.npz")}
+        save_stills(folder.path("stills.parquet"), tally.stills)
+        return {"signals": folder.ref("signals.npz"), "stills": folder.ref("stills.parquet")}
 
 
 SEGMENT_COLUMNS = tuple(rows.SEGMENT_ROW.names)
-FILM_COLUMNS = pa.unify_schemas(
-    [rows.SOURCE, rows.IDENTITY, rows.INGEST, pa.schema([("signals", pa.list_(pa.string()))])]
+GATHERED = ("signals", "stills", "title_texts")
+FILM_COLUMNS = pa.schema(
+    [
+        *rows.SOURCE,
+        *rows.IDENTITY,
+        *rows.INGEST,
+        *((c, pa.list_(pa.string())) for c in GATHERED),
+        rows.TITLES.field("title_models"),
+    ]
 )
 
 
@@ -247,7 +281,7 @@ class ToFilms(Fold):
 
     name: ClassVar[str] = "to_films"
     grain: ClassVar[str] = "film"
-    reads: ClassVar[tuple[str, ...]] = (*SEGMENT_COLUMNS, "signals")
+    reads: ClassVar[tuple[str, ...]] = (*SEGMENT_COLUMNS, *GATHERED, "title_models")
     emits: ClassVar = FILM_COLUMNS
 
     def fold(self, rows: list[Row]) -> list[Row]:
@@ -261,11 +295,11 @@ class ToFilms(Fold):
 def _film(parts: list[Row]) -> Row:
     parts = sorted(parts, key=lambda row: row["segment"]["index"] if row["segment"] else -1)
     first = parts[0]
-    common = {c: first[c] for c in FILM_COLUMNS.names if c != "signals"}
+    common = {c: first[c] for c in FILM_COLUMNS.names if c not in GATHERED}
     bad = next((row for row in parts if row["status"] != KEPT), None)
     if bad is not None:
-        return {**common, **_verdict(bad), "signals": None}
-    return {**common, **_verdict(first), "signals": [row["signals"] for row in parts]}
+        return {**common, **_verdict(bad), **dict.fromkeys(GATHERED)}
+    return {**common, **_verdict(first), **{c: [row[c] for row in parts] for c in GATHERED}}
 
 
 def _verdict(row: Row) -> Row:

@@ -14,9 +14,11 @@ from curation.packing import Role, Rules, Shots, Window, pack, roles
 from curation.presets import PRESETS
 from curation.stage import KEPT, REJECTED, Fold, Row, Stage, Worker
 
-CONTEXT, TRANSITION, NO_WINDOW = "context", "transition", "no_window"
+CONTEXT, TRANSITION, NO_WINDOW, TRIMMED = "context", "transition", "no_window", "trimmed"
 SOFT = ("fade", "dissolve")
 
+TICK_S = 0.005
+"""What rounded timestamps may be off; a shorter rest of a shot is none."""
 LOOKS_ALIKE_BITS = 28
 """Perceptual hashes of 128 bits this near show the same camera setup (16-28 bits when it comes back in Big
 Buck Bunny); different pictures are about 60 apart."""
@@ -152,6 +154,24 @@ def _span(start_s: float, end_s: float, used_by: str | None, reason: str | None)
     return {"start_s": start_s, "end_s": end_s, "used_by": used_by, "reason": reason}
 
 
+def without_tails(span: Row, tails: Sequence[tuple[float, float]]) -> Iterator[Row]:
+    """A span in clips, less the ends of shots that their clips of 4n+1 frames leave out (`trimmed`).
+
+    Args:
+        span: of `coverage`, used and no context.
+        tails: start and end of what was left out, in seconds and in order; others than the span's too.
+    """
+    at = span["start_s"]
+    for start, end in tails:
+        if at <= start and start + TICK_S < end <= span["end_s"]:
+            if start > at:
+                yield {**span, "start_s": at, "end_s": start}
+            yield _span(start, end, None, TRIMMED)
+            at = end
+    if at < span["end_s"]:
+        yield {**span, "start_s": at}
+
+
 def _reasons(row: Row, shots: Shots, rules: Rules) -> list[str]:
     """Why each shot would be unused."""
     out = []
@@ -213,6 +233,7 @@ def film_verdict(row: Row) -> tuple[str, str | None, str | None]:
 
 
 WORST = ("freeze_share", "corrupt_share", "dark_share", "bright_share")
+LEAST = ("text_free_share",)
 LARGEST = ("bar_top", "bar_bottom", "bar_left", "bar_right")
 
 
@@ -225,6 +246,8 @@ def combine_scores(scores: Sequence[Row]) -> Row:
             out[name] = None
         elif name in WORST or name in LARGEST:
             out[name] = max(values)
+        elif name in LEAST:
+            out[name] = min(values)
         else:
             out[name] = sum(values) / len(values)
     return out

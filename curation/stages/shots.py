@@ -43,7 +43,8 @@ class Shots(GradualSettings, CutSettings, Stage):
         blank_deviation: a frame is blank (black, white, any even colour) when the standard deviation of
             its luma is at most this, 0..255.
         min_fade_s: a change from picture to blank that is faster than this is a cut.
-        min_dissolve_s, max_dissolve_s: durations of dissolves that are looked for, seconds.
+        min_dissolve_s: shortest dissolve that is looked for, seconds.
+        max_dissolve_s: longest dissolve that is looked for, seconds.
         min_dissolve: least evidence for a dissolve, 0..1.3: the distance between its ends over the
             length of the way between them, plus 0.3 times how steadily it goes, less what the variance
             in the middle lacks of the dip to one half that mixing unlike pictures gives. Camera motion

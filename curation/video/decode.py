@@ -13,7 +13,10 @@ from av.container import InputContainer
 from curation.stage import BadInput, Row
 
 PREDICTED, BIDIRECTIONAL = 2, 3  # AVPictureType
-NO_SEEK = ("mpeg",)  # program streams: most frames right after a seek have no presentation time
+PROGRAM_STREAM = "mpeg"
+"""FFmpeg's name of MPEG program streams. They have no index, a seek lands up to a group of pictures late, and
+the first key frame after it may come under the time of another frame; from the second on all is right, which
+`curation.video.packets.seeks_exactly` proves for each film before a seek is trusted."""
 ROTATE = {0: 0, 90: 1, 180: 2, 270: 3}  # degrees counter-clockwise -> quarter turns of np.rot90
 
 
@@ -102,13 +105,14 @@ def _from(
     (start_pts, end_pts), back = span, 0
     while True:
         target = start_pts - back
-        from_start = target <= stream["first_pts"] or stream["container"] in NO_SEEK
+        from_start = target <= stream["first_pts"] or not can_seek(stream)
         if not from_start:
             container.seek(target, stream=video, backward=True)
         elif back:
             _rewind(container, video, stream["first_pts"], second)
         frames = _decoded(container, video, end_pts, on_error)
-        first = _first_whole(frames, start_pts, trust=from_start)
+        intra_is_whole = stream["container"] != PROGRAM_STREAM
+        first = _first_whole(frames, start_pts, trust=from_start, intra_is_whole=intra_is_whole)
         if first is None and not from_start:
             back = max(2 * back, second)
             continue
@@ -126,15 +130,30 @@ def _rewind(container: InputContainer, video: Any, first_pts: int, second: int) 
         container.seek(first_pts, stream=video, backward=True)
 
 
-def _first_whole(frames: Iterator[av.VideoFrame], start_pts: int, *, trust: bool) -> av.VideoFrame | None:
-    """The first frame with pts >= start_pts, or None if it cannot be relied on."""
+def can_seek(stream: Row) -> bool:
+    """Whether decoding may begin elsewhere than at the start of the file."""
+    return stream["container"] != PROGRAM_STREAM or bool(stream.get("seeks_exactly"))
+
+
+def _first_whole(
+    frames: Iterator[av.VideoFrame], start_pts: int, *, trust: bool, intra_is_whole: bool
+) -> av.VideoFrame | None:
+    """The first frame with pts >= start_pts, or None if it cannot be relied on.
+
+    Args:
+        frames: from where the container stands.
+        start_pts: of the span.
+        trust: the container stands at its start.
+        intra_is_whole: the first entry will do if it is an intra frame; otherwise the second is waited for.
+    """
     entries, is_whole = 0, trust
     for frame in frames:
         if frame.pts is None:
             continue
         if frame.pts <= start_pts and frame.key_frame:
             entries += 1
-            is_whole = is_whole or entries > 1 or frame.pict_type not in (PREDICTED, BIDIRECTIONAL)
+            is_intra = frame.pict_type not in (PREDICTED, BIDIRECTIONAL)
+            is_whole = is_whole or entries > 1 or (is_intra and intra_is_whole)
         if frame.pts >= start_pts:
             return frame if is_whole else None
     return None

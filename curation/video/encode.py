@@ -266,7 +266,7 @@ def rgb_picture(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np
         frame: 4:2:0, as it is encoded.
         size: (height, width) to scale to, averaging; None keeps the frame's.
     """
-    scaled = {"height": size[0], "width": size[1], "interpolation": "AREA"} if size else {}
+    scaled: dict[str, Any] = {"height": size[0], "width": size[1], "interpolation": "AREA"} if size else {}
     picture = frame.reformat(
         **scaled,
         format="rgb24",

@@ -19,8 +19,8 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from curation.stage import BadInput, Row
-from curation.video.decode import NO_SEEK, first_line, open_video
-from curation.video.packets import Packets, is_vfr, read_packets, segments
+from curation.video.decode import PROGRAM_STREAM, can_seek, first_line, open_video
+from curation.video.packets import Packets, is_vfr, read_packets, seeks_exactly, segments
 
 Result = tuple[Row, list[Row], list[str]]
 
@@ -67,14 +67,19 @@ def probe(path: str, *, segment_s: float = 60.0, min_segments: int = 1) -> Resul
             _check_looked(looked, video, path)
             _check_packets(container, video, packets, path, size)
             stream = _stream_row(container, video, packets, looked)
+            even_s = max(SHORTEST_SEGMENT_S, stream["duration_s"] / min_segments)
+            length_s = min(segment_s, even_s) if min_segments > 1 else segment_s
+            spans = segments(packets, stream, length_s)
+            if stream["container"] == PROGRAM_STREAM:
+                times = [span["start_pts"] for span in spans]
+                stream["seeks_exactly"] = seeks_exactly(container, video, packets, times)
+                spans = segments(packets, stream, length_s)
             notes += _notes(stream, looked, packets, container)
     except BadInput as bad:
         if bad.reason == "cannot_open":
             raise _why_not_opened(path, bad) from bad
         raise
-    even_s = max(SHORTEST_SEGMENT_S, stream["duration_s"] / min_segments)
-    length_s = min(segment_s, even_s) if min_segments > 1 else segment_s
-    return stream, segments(packets, stream, length_s), notes
+    return stream, spans, notes
 
 
 # -- files --------------------------------------------------------------------------------------
@@ -310,6 +315,7 @@ def _stream_row(container: InputContainer, video: Any, packets: Packets, looked:
         "container": container.format.name,
         "num_packets": len(packets) + packets.unstamped,
         "duration_s": float((pts[-1] + int(last) - first) * tick_s),
+        "seeks_exactly": True,
     }
 
 
@@ -326,7 +332,7 @@ def _notes(stream: Row, looked: _Looked, packets: Packets, container: InputConta
         (sar != "1:1", f"sample aspect ratio {sar}"),
         (height > width, f"portrait {width}x{height}"),
         (packets.unstamped, f"{packets.unstamped} packets without a presentation time"),
-        (stream["container"] in NO_SEEK, "program stream: decoded from its start for every use"),
+        (not can_seek(stream), "program stream without exact seeks: decoded from its start for every use"),
         (packets.broken, "reading the file stopped with an error near its end"),
         (subtitles, f"{subtitles} soft subtitle stream(s) ignored"),
     ]

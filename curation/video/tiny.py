@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 
+from curation.measure import halve
 from curation.stage import Row
 from curation.video.decode import ROTATE
 
@@ -163,6 +164,23 @@ class TinyBatch:
         colour = cv2.cvtColor(tall, cv2.COLOR_YUV2BGR_I420).reshape(-1, HEIGHT, WIDTH, 3)
         self.count = 0
         return full.reshape(-1, HEIGHT, WIDTH).copy(), colour
+
+
+class Thumbnails:
+    """The scan's thumbnail of single frames, for comparison with those that the scan kept."""
+
+    def __init__(self, stream: Row) -> None:
+        self._stream, self._batch = stream, TinyBatch(1)
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        """uint8 [18, 32], full-range luma as displayed."""
+        if not is_planar(frame.format.name):
+            frame = frame.reformat(format="yuv444p")
+        batch, planes = self._batch, frame.planes
+        if batch.grid is None or batch.grid.layout != layout_of(frame, planes):
+            batch.start(grid_of(frame, self._stream))
+        batch.add(planes)
+        return halve(batch.flush()[0])[0]
 
 
 def luma_plane(frame: av.VideoFrame, grid: Grid) -> np.ndarray:

@@ -259,9 +259,11 @@ def _texts(name: str, text: str) -> Row:
         **{"stage": "shot", "target": "0", "status": "ok", "backend": "describe"},
         **{"model_id": "describer", "revision": "1", "prompt_hash": "ab" * 32},
         **{"tokens_in": None, "tokens_out": None, "faults": ["unknown_label"]},
+        **{"sampling": None, "attempts": 1, "asked": None, "answered": text},
     }
     return {
         "story_caption": text,
+        "reconstruct_target": f"[Person A] {text}",
         "shot_captions": [
             {
                 "clip_index": i,

@@ -2,6 +2,7 @@ import pytest
 
 from curation.config import SettingsError, configure, load, merge, parse_overrides
 from tests.curation.toy import STEPS, Square
+from tests.support import REPOSITORY
 
 CLASSES = [type(step) for step in STEPS]
 
@@ -29,12 +30,65 @@ def test_a_file_becomes_datasets(tmp_path):
         ("version: 1\ndatasets: {a: {film: x}}", "a: unknown setting 'film'; did you mean 'films'"),
         ("version: 1\ndatasets: {a: {films: {b: 1}}}", "a: films"),
         ("version: 1\ndatasets: {a: 3}", "expected settings"),
-        ("a: [", "no valid YAML"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, text, message):
     with pytest.raises(SettingsError, match=message):
         load(write(tmp_path, text))
+
+
+HEAD = "version: 1\ndatasets:\n  a:\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEAD + "    films: x: y\n", "line 4, column 13: a value with a colon in it needs quotes"),
+        (HEAD + "\tfilms: x\n", "line 4, column 1: indent with spaces, not with tabs"),
+        (HEAD + "    films: *.mkv\n", r"line 4, column 13: a value that begins with \* needs quotes"),
+        (HEAD + "    films: [a, b\n    licence: x\n", "line 4, column 12: the list that begins here"),
+        (HEAD + "    stages: {x: {y: 1}\n", "line 4, column 13: the settings that begin here"),
+        (HEAD + "    films: 'a\n    licence: x\n", "line 4, column 12: the quote that begins here"),
+        (HEAD + "    films: x\n   licence: y\n", "line 5, column 4: indentation"),
+        (HEAD + "    films: x\n      licence: y\n", "line 5, column 14: indentation"),
+        (HEAD + "    films x\n    licence: y\n", "line 4, column 5: a name is followed by a colon"),
+        (HEAD + "    films: @x\n", "line 4, column 12: .*special character needs quotes"),
+        (HEAD + "    films: x\n  a:\n    films: y\n", "line 5, column 3: 'a' is given twice"),
+        (HEAD + "    films: \x07\n", r"line 4: the character U\+0007"),
+        (HEAD + "    films: !x y\n", "line 4, column 12: could not determine a constructor"),
+        ("a: [", r"line 1, column 5: a \[ or \{ before is not closed"),
+        ("---\na: 1\n---\na: 2\n", "only one document"),
+        ("? [a]\n: b\n", "unhashable"),
+    ],
+)
+def test_what_is_no_yaml_is_named_with_its_place_in_one_line(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(SettingsError, match=message) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: line ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_another_encoding_is_named(tmp_path):
+    path = tmp_path / "datasets.yaml"
+    path.write_bytes("version: 1 # \u00e9".encode("latin-1"))
+    with pytest.raises(SettingsError, match="save the file as UTF-8"):
+        load(path)
+
+
+def test_the_example_in_datasets_yaml_works_when_its_marks_are_removed(tmp_path):
+    lines = (REPOSITORY / "datasets.yaml").read_text().splitlines()
+    start = next(n for n, line in enumerate(lines) if line.strip() == "# my_films:")
+    example = [line.replace("# ", "", 1) for line in lines[start:]]
+    made = load(write(tmp_path, "\n".join([*lines[:start], *example])))
+    assert set(made) == {"demo", "my_films"}
+    assert made["my_films"].stages == {"filters": {"max_shake": 0.05}, "export": {"crf": 16}}
+
+
+def test_names_may_be_merged_from_an_anchor(tmp_path):
+    text = "version: 1\ndatasets:\n  a: &a {films: x, licence: CC0}\n  b: {<<: *a, films: y}\n"
+    made = load(write(tmp_path, text))
+    assert (made["b"].films, made["b"].licence) == ("y", "CC0")
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -69,6 +123,8 @@ def test_overrides_are_yaml_values():
     }
     with pytest.raises(SettingsError, match=r"stage.setting=value"):
         parse_overrides(["a=3"])
+    with pytest.raises(SettingsError, match=r"--set a\.x=\[1: line 1, column 1: the list"):
+        parse_overrides(["a.x=[1"])
 
 
 def test_nested_settings_are_strict_and_merge_too():

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from zlib import crc32
+
+import av
 import numpy as np
 import pytest
 
 from curation.stage import BadInput
+from curation.video import decode
 from curation.video.decode import decode_at, decode_span, fit_size, seconds, ticks
+from curation.video.packets import read_packets, seeks_exactly
 from curation.video.probe import probe
 from tests.footage import film
 from tests.odd_inputs import corrupt_packets
@@ -37,6 +43,50 @@ def test_a_span_is_what_the_whole_film_shows_there(name, tmp_path):
         assert [f.pts for f in span] == pts[first:last]
         for frame in span:
             np.testing.assert_array_equal(frame.to_ndarray(format="gray"), pictures[frame.pts])
+
+
+PROGRAM_STREAMS = {
+    "mpeg2.mpg": {"codec": "mpeg2video", "gop_size": 15, "max_b_frames": 2, "bit_rate": 3_000_000},
+    "mpeg1.mpg": {"codec": "mpeg1video", "gop_size": 15, "max_b_frames": 2, "bit_rate": 1_150_000},
+    "no_b_frames.vob": {"codec": "mpeg2video", "gop_size": 12, "bit_rate": 2_000_000},
+    "long_groups.vob": {"codec": "mpeg2video", "gop_size": 100, "max_b_frames": 2, "bit_rate": 2_000_000},
+}
+
+
+@pytest.mark.parametrize("name", PROGRAM_STREAMS)
+def test_program_streams_are_entered_where_that_is_exact(name, tmp_path, monkeypatch):
+    path = film(tmp_path / name, count=360, size=(240, 352), cut_at=200, **PROGRAM_STREAMS[name])
+    stream, segments, notes = probe(str(path), segment_s=2.0)
+    assert stream["seeks_exactly"]
+    assert not any("from its start" in note for note in notes)
+    assert len(segments) >= 3
+    whole = {f.pts: crc32(bytes(f.planes[0])) for f in decode_span(str(path), stream, 0, None)}
+    pts = sorted(whole)
+    seeks, first_whole = [], decode._first_whole
+    monkeypatch.setattr(decode, "_first_whole", lambda *a, **k: seeks.append(k) or first_whole(*a, **k))
+    for first in range(3, 340, 41):
+        span = list(decode_span(str(path), stream, pts[first], pts[first + 10]))
+        assert [f.pts for f in span] == pts[first : first + 10]
+        assert [crc32(bytes(f.planes[0])) for f in span] == [whole[p] for p in pts[first : first + 10]]
+    assert any(not k["trust"] for k in seeks), "no span was decoded from the start of the file"
+
+
+def test_a_program_stream_that_seeks_elsewhere_is_read_from_its_start(tmp_path):
+    path = film(tmp_path / "film.mpg", count=240, size=(240, 352), **PROGRAM_STREAMS["mpeg2.mpg"])
+    with av.open(str(path)) as container:
+        video = container.streams.video[0]
+        packets = read_packets(container, video)
+        assert seeks_exactly(container, video, packets, [])
+        late = replace(packets, pts=packets.pts + 3750)  # every frame under the next one's time
+        assert not seeks_exactly(container, video, late, [])
+        assert not seeks_exactly(container, video, replace(packets, unstamped=1), [])
+        other = packets.key.copy()
+        other[np.flatnonzero(other)[5]] = False
+        assert not seeks_exactly(container, video, replace(packets, key=other), [])
+    stream, _, _ = probe(str(path))
+    pts = [f.pts for f in decode_span(str(path), stream, 0, None)]
+    unsure = {**stream, "seeks_exactly": False}
+    assert [f.pts for f in decode_span(str(path), unsure, pts[150], pts[155])] == pts[150:155]
 
 
 def test_a_span_may_start_between_frames(tmp_path):

@@ -18,7 +18,8 @@ from curation.caption_facts import (
     seen_in,
     view_of,
 )
-from curation.caption_grammar import labels, pronouns
+from curation.caption_grammar import labels
+from curation.caption_lint import lint_recon, lint_shot, lint_story, prominence_in
 from curation.models.describer import TEMPLATES, Describer, describe, describe_all
 
 CROP = (100, 50, 800, 400)
@@ -60,7 +61,7 @@ def shot(number=1, seen=(), view=VIEW, duration_s=4.0):
         number=number,
         duration_s=duration_s,
         seen=tuple(seen),
-        view=view,
+        measured=view,
         looks=(),
     )
 
@@ -193,6 +194,12 @@ def test_shots_without_subjects_are_described_by_light_colour_and_change():
         assert words in text
 
 
+def test_the_story_tells_the_seconds_on_screen_that_the_table_has():
+    seldom = replace(subject(), screen_time_s=7.75)  # its boxes span four seconds of the shot
+    text = Describer().story(scene(shot(seen=[seen(seldom, STILL)]), shot(2))).text
+    assert "for about 8 seconds" in text
+
+
 def long_scene(num_shots=10, num_subjects=6):
     rng = np.random.default_rng(0)
     cast = [
@@ -242,14 +249,15 @@ def test_only_labels_in_view_are_named_and_never_a_pronoun():
     whole = long_scene()
     describer = Describer()
     story = describer.story(whole)
+    inventory = list(story.descriptions.items())
     for one, answer in zip(whole.shots, describer.shots(whole, story), strict=True):
         assert set(labels(answer.text)) == {s.label for s in one.seen}
-        assert pronouns(answer.text) == []
+        assert lint_shot(answer.text, inventory, prominence_in(one)) == []
     for target, answer in zip(whole.targets, describer.recon(whole, story), strict=True):
         assert answer.text.startswith(f"{target.subject.label}: {story.descriptions[target.subject.label]}")
         assert set(labels(answer.text)) == {target.subject.label, *target.others}
-        assert pronouns(answer.text) == []
-    assert pronouns(story.text) == []
+        assert lint_recon(answer.text, inventory, target.subject.label, target.others) == []
+    assert lint_story(story.text, inventory) == []
     assert set(story.descriptions) == {s.label for s in whole.subjects}
 
 

@@ -1,6 +1,11 @@
+import os
+
 import pytest
 
 from curation.discover import NothingFound, discover
+from curation.stage import BadInput
+from curation.stages.ingest import Identify
+from tests.support import scratch
 
 
 def paths(*sources):
@@ -27,6 +32,16 @@ def test_link_loops_end_and_broken_links_are_still_listed(tmp_path):
     (tmp_path / "self.mp4").symlink_to(tmp_path / "self.mp4")
     assert paths(tmp_path) == [str(tmp_path / "in" / "film.mp4"), str(tmp_path / "self.mp4")]
     assert paths(tmp_path / "self.mp4") == [str(tmp_path / "self.mp4")]
+
+
+def test_names_that_are_no_text_are_written_and_told_of(tmp_path):
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.mp4", "wb") as file:
+        file.write(b"x")
+    (name,) = paths(tmp_path)
+    assert name == f"{tmp_path}/caf\\xe9.mp4"
+    with pytest.raises(BadInput, match="its name is not UTF-8; rename it") as raised:
+        Identify().worker()({"path": name}, scratch(tmp_path / "work"))
+    assert raised.value.reason == "bad_name"
 
 
 def test_a_source_without_files_is_named(tmp_path):

@@ -13,6 +13,7 @@ from curation.stages.ingest import Identify, Ingest
 from curation.stages.quality import Quality
 from curation.stages.scan import Scan, ToFilms, ToSegments
 from curation.stages.shots import Shots as ShotStage
+from curation.stages.titles import Titles
 from curation.store import Store
 from tests.curation.judged_film import film, flipped, noisy, random_hashes, to_hex
 from tests.support import shared
@@ -200,7 +201,8 @@ def test_reads_what_the_row_has():
 
 def scored(tmp_path, *names):
     """The real films after scan, shots and quality, and which copies are found."""
-    steps = [Identify(), Ingest(), ToSegments(), Scan(), ToFilms(), ShotStage(), Quality(), Duplicates()]
+    head = [Identify(), Ingest(), ToSegments(), Scan(), Titles(), ToFilms()]
+    steps = [*head, ShotStage(), Quality(), Duplicates()]
     sources = [{"path": str(shared(name)), "licence": "test"} for name in names]
     made = run(plan(steps, SOURCE), sources, Store(tmp_path / ".work"), on_ray=False)
     films = made.tables["film"]

@@ -14,16 +14,18 @@ from PIL import Image
 
 from curation.looks import look_size, read_looks
 from curation.stage import BadInput
+from curation.stages import export as export_module
 from curation.stages.export import Export
 from curation.timing import num_frames_16fps, source_of_output
 from curation.video.decode import decode_span, fit_size
-from tests.curation.tiny_film import sequence_row, shots_of, write_film
+from tests.curation.tiny_film import scanned, sequence_row, shots_of, write_film
 from tests.support import scratch, shared
 
 SMALL = Export(height=96, width=160)
 
 
 def export(row, tmp_path, stage=SMALL):
+    row = scanned(row, scratch(tmp_path, "scan"))
     folder = scratch(tmp_path, "export")
     columns = stage.worker()(row, folder)
     folder.commit()
@@ -74,8 +76,8 @@ def test_the_film_is_decoded_once_and_everything_is_counted(film, tmp_path):
     row = sequence_row(film, SPANS[1:3])
     _, folder = export(row, tmp_path)
     counters = folder.counters
-    assert 30 + 12 < counters["decoded_frames"] <= 30 + 12 + 6  # and the frames just outside
-    assert counters["decoded_s"] == pytest.approx((30 + 12) / 24, abs=0.25)
+    assert counters["decoded_frames"] == 30 + 12
+    assert counters["decoded_s"] == pytest.approx((30 + 12) / 24)
     assert counters["encoded_frames"] == counters["verified_frames"] == 17 + 5
 
 
@@ -159,6 +161,22 @@ def test_a_frame_of_the_neighbouring_shot_fails_the_sequence(film, tmp_path, spa
         export(sequence_row(film, spans[-1:]), tmp_path, Export(height=96, width=160, trim=False))
     assert caught.value.reason == "export_failed"
     assert f"{edge} frame belongs to the neighbouring shot" in caught.value.detail
+
+
+@pytest.mark.parametrize(("span", "late", "edge"), [((40, 70), -1, "first"), ((0, 40), 1, "last")])
+def test_a_decoder_that_is_one_frame_off_is_caught(film, tmp_path, monkeypatch, span, late, edge):
+    """The proof compares what was encoded with what the scan saw on the other side of the cut."""
+
+    def off_by_one(path, stream, start, end, **more):
+        for frame in decode_span(path, stream, start + 512 * late, end + 512 * late, **more):
+            frame.pts -= 512 * late
+            yield frame
+
+    row = sequence_row(film, [span])
+    export(row, tmp_path / "right", Export(height=96, width=160, trim=False))
+    monkeypatch.setattr(export_module, "decode_span", off_by_one)
+    with pytest.raises(BadInput, match=f"its {edge} frame belongs to the neighbouring shot"):
+        export(row, tmp_path / "off", Export(height=96, width=160, trim=False))
 
 
 def test_a_film_that_lost_frames_since_the_scan_fails_the_sequence(film, tmp_path):

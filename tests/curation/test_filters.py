@@ -28,6 +28,7 @@ def judge(filters=None, **score):
         ({"motion": 0.0}, "static"),
         ({"shake": 0.06}, "shaky"),
         ({"flicker": 40.0}, "flicker"),
+        ({"text_free_share": 0.18}, "title_over_picture"),
     ],
 )
 def test_each_fault_has_its_reason(score, reason):
@@ -46,6 +47,7 @@ def test_each_fault_has_its_reason(score, reason):
         {"motion": 1.35, "freeze_share": 0.0},  # a character who holds still
         {"flicker": 11.0, "shake": 0.0294},  # a whip pan in a fight
         {"sharpness": 12.4},  # compressed fog
+        {"text_free_share": 0.58},  # two burnt-in lines
     ],
 )
 def test_real_footage_is_kept(score):

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curation import rows
@@ -36,6 +37,16 @@ def signals_of(thumbs, *, content=5.0, sharpness=100.0, bars=(0, 0, 0, 0), corru
     )
 
 
+def still_text(second, box=(None,) * 4):
+    """A still of the made-up film, with at most one box of text."""
+    place = {"slot": second, "pts": second * FPS, "score": 0.9 if box[0] else None}
+    return {**place, **dict(zip(("x", "y", "width", "height"), box, strict=True))}
+
+
+TEXTS = [still_text(k, (300.0, 200.0, 240.0, 30.0) if k in (1, 4, 5) else (None,) * 4) for k in range(8)]
+"""A line in the middle that comes and goes within a second, and one that stands through half a shot."""
+
+
 def noise(count, seed=0, low=0, high=256):
     return np.random.default_rng(seed).integers(low, high, (count, 18, 32), dtype=np.uint8)
 
@@ -59,9 +70,11 @@ def scored(tmp_path):
         part = whole.span(start, end)
         part.save(folder.path(f"{i}.npz"))
         refs.append(folder.ref(f"{i}.npz"))
+    pq.write_table(pa.Table.from_pylist(TEXTS, schema=rows.STILL_TEXT), folder.path("text.parquet"))
     folder.commit()
     row = film([3, 3, 2], width=848, height=480)
     row["signals"] = refs
+    row["title_texts"] = [folder.ref("text.parquet")]
     made = Quality().worker()({c: row[c] for c in Quality.reads}, scratch(tmp_path, "quality"))
     return row, whole, made
 
@@ -80,12 +93,13 @@ def test_scores_align_with_the_shots(scored):
     assert moving["bar_top"] == dark["bar_bottom"] == 58
     assert moving["sharpness"] == 100.0
     assert moving["aesthetic"] is None
+    assert moving["text_free_share"] == dark["text_free_share"] == 1.0
 
 
 def test_segments_change_nothing(scored):
     row, whole, made = scored
 
-    assert made["shot_scores"] == score_shots(whole, row["stream"], row["shots"])
+    assert made["shot_scores"] == score_shots(whole, row["stream"], row["shots"], TEXTS)
 
 
 def test_rows_fit_the_schema_and_hold_no_nan(scored):
@@ -105,7 +119,7 @@ def test_bars_belong_to_their_shot():
     pillars = (signals.key_frame // 48) % 2 == 1
     signals.bars[pillars] = (0, 0, 106, 106)
 
-    scores = score_shots(signals, row["stream"], row["shots"])
+    scores = score_shots(signals, row["stream"], row["shots"], [])
 
     assert [s["bar_left"] for s in scores] == [0, 106, 0, 106]
     assert [s["bar_top"] for s in scores] == [0, 0, 0, 0]
@@ -116,11 +130,11 @@ def test_tiny_shots_have_nulls():
     signals = signals_of(noise(27))
     signals.content[0] = np.nan
 
-    first, one, two = score_shots(signals, row["stream"], row["shots"])
+    first, one, two = score_shots(signals, row["stream"], row["shots"], [])
 
     assert one["luma_mean"] is not None
-    unknown = ("motion", "shake", "freeze_share", "flicker")
-    assert [one[name] for name in unknown] == [None] * 4
+    unknown = ("motion", "shake", "freeze_share", "flicker", "text_free_share")
+    assert [one[name] for name in unknown] == [None] * 5
     assert two["sharpness"] is None
     assert two["bar_top"] == 0, "from the rest of the film"
     assert one["phash"] == one["phash_end"] == []
@@ -131,7 +145,7 @@ def test_a_film_of_black():
     row = film([2])
     black = signals_of(np.zeros((48, 18, 32), np.uint8), bars=(486, 486, 864, 864), content=0.0)
 
-    (score,) = score_shots(black, row["stream"], row["shots"])
+    (score,) = score_shots(black, row["stream"], row["shots"], [])
 
     assert [score[f"bar_{side}"] for side in ("top", "bottom", "left", "right")] == [None] * 4
     assert (score["luma_p90"], score["freeze_share"], score["phash"]) == (0.0, 1.0, [None] * 4)
@@ -144,7 +158,7 @@ def test_an_hour_without_a_cut_needs_little_memory():
     row = film([count / FPS])
     signals = signals_of(noise(count))
     tracemalloc.start()
-    score_shots(signals, row["stream"], row["shots"])
+    score_shots(signals, row["stream"], row["shots"], [])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

@@ -1,5 +1,7 @@
 """The review page and the card show everything, offline, and take hostile text as text."""
 
+import json
+import re
 import urllib.parse
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,9 +16,10 @@ import pytest
 from curation import pictures, rows
 from curation.publish import publish
 from curation.publish_card import clock, fence, md, num
-from curation.publish_review import axis, use_classes
+from curation.publish_review import axis, texts_told, use_classes
+from curation.query import run_query
 from curation.stages.proof import Proof, busiest_frame, telling_spans, telling_still
-from tests.curation.rows_factory import HOSTILE, outcome, stream
+from tests.curation.rows_factory import HOSTILE, artefact, outcome, stream
 from tests.support import scratch
 
 FACTS = {
@@ -50,11 +53,20 @@ class Page(HTMLParser):
 def made(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("set")
     tables, store = outcome(folder / ".work")
+    for film in tables["film"]:
+        if film["windows"]:  # the context in the middle is no clip
+            rest = film["coverage"].pop()
+            ends = ((rest["start_s"], 15.0, None), (15.0, 18.0, "context"), (18.0, rest["end_s"], None))
+            film["coverage"] += [{**rest, "start_s": a, "end_s": b, "reason": why} for a, b, why in ends]
     good = tables["sequence"][1]
     path = store.path("proof/aa/key/strip-00.jpg")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"jpeg")
     good["proof"] = [{"kind": "strip", "about": "0", "image": "proof/aa/key/strip-00.jpg"}]
+    good["clip_files"][0]["end_s"] -= 0.2  # cut to 4n+1 frames
+    lost = tables["sequence"][2]
+    still = artefact(store, "analyse/aa/key/still-00-0.jpg", b"jpeg")
+    lost["stills"] = [{"clip_index": 0, "frame": 0, "pts": 4000, "time_s": 4.0, "image": still}]
     publish(tables, store, folder, FACTS)
     return folder
 
@@ -73,11 +85,11 @@ def test_every_link_leads_to_a_file_of_the_set(made: Path) -> None:
     for path in (made / "review").glob("*.html"):
         page = Page(path)
         for link in page.links:
-            if link.startswith("#"):
-                assert link[1:] in page.ids, link
-            else:
-                assert not urllib.parse.urlsplit(link).scheme, f"{link} is not offline"
-                assert (made / "review" / link).exists(), link
+            target, _, place = link.partition("#")
+            assert not urllib.parse.urlsplit(link).scheme, f"{link} is not offline"
+            file = made / "review" / target if target else path
+            assert file.exists(), link
+            assert not place or place in Page(file).ids, link
         assert "url(" not in path.read_text(), "styles load nothing"
 
 
@@ -86,11 +98,76 @@ def test_film_page_shows_clips_subjects_targets_and_verdicts(made: Path) -> None
     assert sum(link.endswith(".mp4") for link in page.links) == 4
     assert sum(link.endswith(".png") for link in page.links) == 2
     assert "media/f222222222222222-q4000-30000/strip-00.jpg" in page.links
-    for text in ("[Person A] walks, 3.", "[Person A]", "too_dark", "paper-table", "subtitle: 1"):
+    for text in ("[Person A] walks, 3.", "[Person A]", "too_dark", "paper-table", "1 subtitle."):
         assert text in page.text, text
     lost = Page(made / "review" / "f333333333333333.html")
     assert "rejected: no_label" in lost.text
+    assert "media/f333333333333333-q4000-30000/still-00-0.jpg" in lost.links
     assert not any(link.endswith(".mp4") for link in lost.links)
+
+
+def test_the_first_page_has_pictures_of_what_was_kept_and_of_what_was_not(made: Path) -> None:
+    index = Page(made / "review" / "index.html")
+    pictures = [link for link in index.links if link.endswith(".jpg")]
+    assert pictures == [
+        "media/f333333333333333-q4000-30000/still-00-0.jpg",
+        "media/f222222222222222-q4000-30000/strip-00.jpg",
+    ] or pictures == [
+        "media/f222222222222222-q4000-30000/strip-00.jpg",
+        "media/f333333333333333-q4000-30000/still-00-0.jpg",
+    ]
+    assert "f333333333333333.html#f333333333333333-q4000-30000" in index.links
+
+
+def test_seconds_in_clips_mean_one_thing_everywhere(made: Path) -> None:
+    """Two kept films of 23 s in clips, less 0.2 s that one clip leaves out."""
+    index = Page(made / "review" / "index.html")
+    one, two = (Page(made / "review" / f"f{n * 15}.html") for n in "12")
+    flat = " ".join(index.text.split())
+    assert "0:45.8in clips" in flat
+    assert "in clips 0:45.8" in flat, "the legend"
+    assert "trimmed 0:00.2" in flat
+    assert "published, in clips20:45.8" in flat
+    assert "0:22.8 in clips" in flat, "the film's line"
+    assert "in clips 0:22.8, 76 %" in " ".join(two.text.split())
+    assert "in clips 0:23.0, 76.7 %" in " ".join(one.text.split())
+    card = (made / "README.md").read_text()
+    assert "| clips | 8 (0:45.8) |" in card
+    assert "| published | 2 | 0:45.8 |" in card
+    assert json.loads((made / "run.json").read_text())["counts"]["clip_seconds"] == 45.8
+    spans = [s for s in run_query(made, "FROM coverage WHERE reason = 'trimmed'").rows if s]
+    assert len(spans) == 1
+
+
+def test_packed_and_published_stand_side_by_side(made: Path) -> None:
+    counts = json.loads((made / "run.json").read_text())["counts"]
+    assert counts["packed"] == {"sequences": 3, "seconds": 69.0, "share": 69 / 120}
+    assert counts["published"] == {"sequences": 2, "seconds": 45.8, "share": 45.8 / 120}
+    assert [p["share"] for p in counts["presets"]] == [4 * 23 / 120]
+
+
+def test_shots_are_counted_from_1_and_columns_keep_their_names(made: Path) -> None:
+    """The third member of the sequence is context, so clip_index 3 is the third shot that is a clip."""
+    text = " ".join(Page(made / "review" / "f222222222222222.html").text.split())
+    for number, index in ((1, 0), (2, 1), (3, 3), (4, 4)):
+        assert re.search(rf"Shot {number} [^S]*clip_index {index} ", text), number
+    assert "about 12 s in shots 1, 2, 3, 4" in text
+    assert "shot 1, 0.2 s into it" in text
+    assert "sequence 1, shot 3" in text
+    assert "sequence 1, context" in text
+    html = (made / "review" / "f222222222222222.html").read_text()
+    assert '<td>story</td><td class="wrap">the sequence</td>' in html
+    assert '<td>shot</td><td class="wrap">shot 1</td>' in html
+
+
+def test_texts_are_told_in_words() -> None:
+    def told(*kinds: str) -> str:
+        return texts_told([{"kind": kind} for kind in kinds])
+
+    assert told() == "No subtitle or logo was found."
+    assert told("subtitle", "logo", "subtitle") == "Cropped away: 2 subtitles, 1 logo."
+    assert told("scene_text") == "No subtitle or logo was found. Left alone, as a part of the scene: 1 text."
+    assert told("title", "scene_text", "scene_text").startswith("Cropped away: 1 title. Left alone")
 
 
 def test_hostile_text_is_text(made: Path) -> None:
@@ -113,7 +190,7 @@ def test_card_shows_numbers_beside_the_papers(made: Path) -> None:
     story = next(x for x in card.splitlines() if x.startswith("| Sequence caption"))
     assert story.split("|")[2].strip() == "2"
     assert story.split("|")[3].strip() == str(len(HOSTILE))
-    assert "| CC0 | 1 | 1 | 23 |" in card
+    assert "| CC0 | 1 | 1 | 22.8 |" in card
     assert "Made by the embedded tier" in card
 
 
@@ -149,7 +226,7 @@ def test_axis_has_few_round_marks() -> None:
 def test_reasons_keep_their_colour_whatever_their_order() -> None:
     one, other = use_classes(["b", "in clips", "a"]), use_classes(["a", "b"])
     assert one == other
-    assert len(set(one.values())) == 4
+    assert len(set(one.values())) == len(one) == 5
 
 
 # -- pictures -----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from curation.explain import explain
 from curation.runner import run
 from curation.stage import StopRun, plan
 from curation.store import Store
-from tests.curation.toy import ROWS, SOURCE, STEPS, Double, Even, Halves, Square, Waits, built
+from tests.curation.toy import ROWS, SOURCE, STEPS, Alone, Double, Even, Halves, Square, Waits, built
 
 PLAN = plan(STEPS, SOURCE)
 
@@ -62,7 +62,7 @@ def test_explain_says_what_runs_and_why(tmp_path):
     changed = plan((Square(offset=7), Even(), Halves(), Double()), SOURCE)
     square, double = explain(changed, ROWS, store)
     assert dict(square.runs) == {"setting square.offset: 0 -> 7": 4}
-    assert double.unknown == 4
+    assert (double.grain, double.unknown, double.unlisted, double.after) == ("sequence", 0, 4, ("square",))
 
 
 def test_ray_gives_the_same_tables_as_the_loop(tmp_path, ray_cluster):
@@ -87,6 +87,13 @@ def test_rows_are_in_flight_together_and_paid_answers_outlive_them(tmp_path):
     assert again.made["waits"] == 6
     assert "paid" not in again.counters["waits"]
     assert again.tables["film"] == [{**r, "workers": len(built)} for r in out.tables["film"]]
+
+
+def test_a_stage_of_one_row_at_a_time_stays_so_beside_one_of_many(tmp_path):
+    rows = [{"path": f"p{n}", "number": n} for n in range(6)]
+    out = loop(tmp_path, rows, (Alone(), Waits()))
+    assert [r["alone"] for r in out.tables["film"]] == [True] * 6
+    assert [r["answer"] for r in out.tables["film"]] == [1, 2, 3, 4, 5, 6]
 
 
 def test_rows_are_in_flight_together_on_ray(tmp_path, ray_cluster):

@@ -15,6 +15,7 @@ from curation.stages.sequences import (
     combine_scores,
     film_verdict,
     scene_boundaries,
+    without_tails,
 )
 from tests.curation.judged_film import GOOD, film, noisy, random_hashes, usable
 from tests.support import scratch
@@ -204,12 +205,20 @@ def test_to_sequences_makes_rows_of_the_sequence_grain(tmp_path):
 
 def test_combined_scores_are_means_but_the_worst_of_shares():
     scores = [
-        {**GOOD, "motion": 2.0, "freeze_share": 0.1, "dark_share": 0.0, "sharpness": None, "bar_top": 50},
+        {
+            **GOOD,
+            "motion": 2.0,
+            "freeze_share": 0.1,
+            "dark_share": 0.0,
+            "sharpness": None,
+            "bar_top": 50,
+        },
         {**GOOD, "motion": 4.0, "freeze_share": 0.3, "dark_share": 0.5, "sharpness": 80.0, "bar_top": 56},
     ]
 
     both = combine_scores(scores)
 
+    assert combine_scores([scores[0] | {"text_free_share": 0.6}, scores[1]])["text_free_share"] == 0.6
     assert (both["motion"], both["freeze_share"], both["dark_share"]) == (3.0, 0.3, 0.5)
     assert (both["sharpness"], both["bar_top"], both["aesthetic"]) == (80.0, 56, None)
 
@@ -230,3 +239,16 @@ def test_columns_fit_together():
     made = plan([Sequences(), ToSequences()], source)
 
     assert set(rows.SEQUENCE_ROW.names) <= set(made.schemas[-1].names)
+
+
+def test_ends_that_clips_leave_out_are_trimmed_and_the_rest_stays_a_clip():
+    span = {"start_s": 0.0, "end_s": 10.0, "used_by": "q", "reason": None}
+    tails = [(3.9, 4.0), (7.999, 8.0), (9.8, 10.0), (11.9, 12.0)]
+    found = [(s["start_s"], s["end_s"], s["used_by"], s["reason"]) for s in without_tails(span, tails)]
+    assert found == [
+        (0.0, 3.9, "q", None),
+        (3.9, 4.0, None, "trimmed"),
+        (4.0, 9.8, "q", None),
+        (9.8, 10.0, None, "trimmed"),
+    ]
+    assert list(without_tails(span, [])) == [span]

@@ -20,7 +20,8 @@ import pytest
 from PIL import Image
 
 from curation import ids, rows
-from curation.caption_grammar import caption_faults, labels, parse_inventory
+from curation.caption_grammar import labels, parse_inventory
+from curation.caption_lint import LintSettings, lint_caption
 from curation.publish import publish
 from curation.stages.captions import Captions
 from curation.stages.export import Export
@@ -268,10 +269,10 @@ def test_9_containers_state_their_frame_count(item):
 
 def test_10_captions_hold_labels_not_pronouns(item):
     for caption in item.captions:
-        assert caption_faults(caption, ["[Person A]"]) == []
+        assert lint_caption(caption, ["[Person A]"]) == []
     loose = item.captions[0] + " He waves."
-    assert caption_faults(loose, ["[Person A]"], strict=False) == []
-    assert caption_faults(loose, ["[Person A]"]) != []
+    assert lint_caption(loose, ["[Person A]"], LintSettings(strictness="published")) == []
+    assert lint_caption(loose, ["[Person A]"]) != []
 
 
 def test_11_the_trainers_centre_crop_takes_nothing_away(item):

@@ -10,6 +10,7 @@ import numpy as np
 
 from curation import ids
 from curation.stage import Row
+from curation.stages.scan import scan
 from curation.video.probe import probe
 
 
@@ -61,7 +62,8 @@ def shots_of(lengths, seed=0, **size):
 def sequence_row(path: Path, spans, *, crop=None, context=(), targets=(), film="film") -> Row:
     """A row of the sequence grain for shots given as half-open spans of presentation indices.
 
-    `targets`: (position of the shot, frame at 16 fps) of each reconstruction target.
+    `targets`: (position of the shot, frame at 16 fps) of each reconstruction target. No scan has seen the
+    film; `scanned` makes up for it.
     """
     stream, _, _ = probe(str(path))
     with av.open(str(path)) as container:
@@ -91,6 +93,8 @@ def sequence_row(path: Path, spans, *, crop=None, context=(), targets=(), film="
         "stream": stream,
         "clips": clips,
         "path": str(path),
+        "signals": [],
+        "segments": [],
         "crop_x": x,
         "crop_y": y,
         "crop_width": width,
@@ -105,3 +109,17 @@ def sequence_row(path: Path, spans, *, crop=None, context=(), targets=(), film="
             for n, (clip, index) in enumerate(targets)
         ],
     }
+
+
+def scanned(row: Row, folder, segment_s: float = 1.0) -> Row:
+    """The row of a film that was scanned in segments around the clips; `folder` is a worker's folder."""
+    _, segments, _ = probe(row["path"], segment_s=segment_s)
+    start, end = row["clips"][0]["start_pts"], row["clips"][-1]["end_pts"]
+    segments = [s for s in segments if s["start_pts"] <= end and (s["end_pts"] or end) >= start]
+    refs = []
+    for segment in segments:
+        name = f"signals{segment['index']}.npz"
+        scan(row["path"], row["stream"], segment)[0].save(folder.path(name))
+        refs.append(folder.ref(name))
+    folder.commit()
+    return {**row, "signals": refs, "segments": segments}

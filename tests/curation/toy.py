@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -108,6 +109,27 @@ class Waits(Stage):
                 answer = row["number"] + 1
                 folder.remember(key, answer)
             return {"answer": answer, "workers": len(built)}
+
+        return work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alone(Stage):
+    """Takes one row at a time and says whether it did."""
+
+    name: ClassVar = "alone"
+    reads: ClassVar = ("number",)
+    writes: ClassVar = pa.schema([("alone", pa.bool_())])
+
+    def worker(self):
+        inside = threading.Lock()
+
+        def work(row, folder):
+            free = inside.acquire(blocking=False)
+            time.sleep(0.05)
+            if free:
+                inside.release()
+            return {"alone": free}
 
         return work
 

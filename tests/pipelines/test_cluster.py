@@ -3,6 +3,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from curation.cluster import cluster
+from curation.stage import StopRun
 from tests.support import REPOSITORY
 
 
@@ -31,3 +35,20 @@ def test_an_address_without_a_cluster_is_one_clear_line(tmp_path):
         cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert "STOP RAY_ADDRESS=127.0.0.1:1: no Ray cluster answers there" in out.stdout, out.stderr[-2000:]
+
+
+def test_a_local_ray_that_does_not_come_up_is_one_clear_line(tmp_path, monkeypatch):
+    import ray
+
+    def too_slow(**options):
+        raise Exception("The current node timed out during startup. This could happen because\nmore")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", too_slow)
+    with (
+        pytest.raises(StopRun, match=r"^Ray did not start .*timed out during startup.*--loop") as caught,
+        cluster(tmp_path),
+    ):
+        raise AssertionError("no cluster to work on")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,90 @@
+"""What `memento curate` prints: the table of `--explain`, and the table of what was packed and published."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from curation.explain import Forecast
+from pipelines.curate import resolve
+from pipelines.curate_command import not_known, packing_table, show_forecast, why
+
+SUMMARY = {
+    "presets": [{"preset": "bridged", "sequences": 4, "seconds": 226.1, "share": 0.445}],
+    "packed": {"sequences": 4, "seconds": 226.1, "share": 0.445},
+    "published": {"sequences": 3, "seconds": 163.8, "share": 0.32},
+}
+
+
+def printed(*things) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    for thing in things:
+        console.print(thing)
+    return console.file.getvalue()
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("│┃ \n").replace("┃", "│").split("│")]
+
+
+def test_what_was_packed_stands_beside_what_was_published() -> None:
+    rows = [cells(line) for line in printed(packing_table(SUMMARY, "bridged")).splitlines()]
+    assert ["bridged would pack", "4", "226.1", "44%"] in rows
+    assert ["this run packed (bridged)", "4", "226.1", "44%"] in rows
+    assert ["published", "3", "163.8", "32%"] in rows
+
+
+def test_a_share_of_nothing_is_a_dash() -> None:
+    nothing = {"sequences": 0, "seconds": 0.0, "share": None}
+    rows = printed(packing_table({"presets": [], "packed": nothing, "published": nothing}, "bridged"))
+    assert ["published", "0", "0.0", "-"] in [cells(line) for line in rows.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("forecast", "open_", "reason"),
+    [
+        (Forecast("shots", reused=3), "", "nothing changed"),
+        (Forecast("captions", "sequence"), "", "no sequence gets this far"),
+        (Forecast("shots", runs=Counter({"new": 3})), "", "new"),
+        (
+            Forecast("shots", runs=Counter({"new": 3, "setting shots.x: 1 -> 2": 1})),
+            "",
+            "3 x new; 1 x setting shots.x: 1 -> 2",
+        ),
+        (Forecast("proof", "sequence", unknown=2, after=("captions",)), "2", "waits for captions"),
+        (Forecast("crop", "sequence", unlisted=1, after=("scan",)), "of 1 film", "waits for scan"),
+        (
+            Forecast("crop", "sequence", reused=1, unknown=2, unlisted=3, after=("scan", "analyse")),
+            "2 + of 3 films",
+            "waits for scan, analyse",
+        ),
+    ],
+)
+def test_each_stage_says_why(forecast: Forecast, open_: str, reason: str) -> None:
+    assert (not_known(forecast), why(forecast)) == (open_, reason)
+
+
+def test_explain_of_nothing_says_so(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    job = resolve(["demo"], Path("datasets.yaml"), output=tmp_path / "set")
+    show_forecast(console, job, [Forecast("ingest"), Forecast("scan", "segment")])
+    assert "nothing is here yet" in console.file.getvalue()
+    assert "nothing changed" not in console.file.getvalue()
+
+
+def test_explain_tells_its_columns_and_the_stages_that_always_run(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    job = resolve(["demo"], Path("datasets.yaml"), output=tmp_path / "set")
+    show_forecast(
+        console, job, [Forecast("scan", "segment", reused=16), Forecast("shots", unknown=1, after=("x",))]
+    )
+    text = console.file.getvalue()
+    rows = [cells(line) for line in text.splitlines()]
+    assert ["stage", "kept", "will run", "not known yet", "why"] in rows
+    assert ["scan", "16", "", "", "nothing changed"] in rows
+    assert ["shots", "", "", "1", "waits for x"] in rows
+    assert "always run: identify, same_film, to_segments, to_films, duplicates, filters, sequences" in text
