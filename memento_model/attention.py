@@ -31,8 +31,10 @@ class SequenceParallel(Protocol):
     def span(self, num_tokens: int) -> tuple[int, int]:
         """Half-open range of the sequence that this process holds between attention calls."""
 
-    def attend(self, q_blhd: Tensor, k_blhd: Tensor, v_blhd: Tensor, inner: RangeAttention) -> Tensor:
-        """Own tokens, all heads -> all tokens, own heads -> `inner` -> own tokens, all heads."""
+    def attend(
+        self, q_blhd: Tensor, k_blhd: Tensor, v_blhd: Tensor, inner: RangeAttention, num_tokens: int
+    ) -> Tensor:
+        """Own tokens, all heads -> all `num_tokens`, own heads -> `inner` -> own tokens, all heads."""
 
     def gather(self, own_blc: Tensor, num_tokens: int) -> Tensor:
         """The whole sequence from every process's own tokens, on every process; differentiable."""
@@ -181,7 +183,7 @@ class MementoSelfAttention:
         if plan.parallel is None:
             out_blhd = inner(q_blhd, k_blhd, v_blhd)
         else:
-            out_blhd = plan.parallel.attend(q_blhd, k_blhd, v_blhd, inner)
+            out_blhd = plan.parallel.attend(q_blhd, k_blhd, v_blhd, inner, plan.num_tokens)
         return attn.to_out[0](out_blhd.flatten(2))
 
 

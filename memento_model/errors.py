@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class CheckpointError(ValueError):
     """Weights are not what they must be."""
+
+
+class LaunchError(RuntimeError):
+    """The processes of a run could not be started as asked, or one of them was lost."""

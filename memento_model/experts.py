@@ -6,16 +6,19 @@ to the other once per shot, so on a device that holds one of them the other wait
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from memento_model.config import Expert
-from memento_model.transformer import MementoTransformer
+from memento_model.text import TextEncoder
+from memento_model.transformer import MementoTransformer, pad_text
 
 Placement = Literal["auto", "both", "one", "layers"]
+"""Where experts are; `auto` is the fastest that the device has room for."""
 RESERVE = 0.35
 """Share of the device that `auto` leaves to activations."""
 
@@ -23,7 +26,10 @@ RESERVE = 0.35
 class ExpertPair:
     """Brings the expert of a noise level to the device.
 
+    A transformer may serve both levels.
+
     Attributes:
+        rivals: other pairs on the same device; with `one`, only one expert of all is there.
         placement: `both` on the device; `one` at a time; `layers`: only the block that computes is there.
     """
 
@@ -34,28 +40,32 @@ class ExpertPair:
         placement: Placement = "auto",
     ) -> None:
         self._transformers = dict(transformers)
+        distinct: list[nn.Module] = list({id(t): t for t in transformers.values()}.values())
         self._device = torch.device(device)
-        self._there: Expert | None = None
+        self._there: nn.Module | None = None
+        self.rivals: tuple[ExpertPair, ...] = ()
         self.placement = self._choose() if placement == "auto" else placement
         if self.placement == "both":
-            for transformer in self._transformers.values():
+            for transformer in distinct:
                 transformer.to(self._device)
         elif self.placement == "layers":
-            for transformer in self._transformers.values():
+            for transformer in distinct:
                 stream_layers(transformer, self._device)
 
     def __call__(self, expert: Expert) -> MementoTransformer:
         """The expert, ready to compute on the device."""
-        if self.placement == "one" and self._there != expert:
-            self.park()
-            self._transformers[expert].to(self._device)
-            self._there = expert
-        return self._transformers[expert]
+        wanted = self._transformers[expert]
+        if self.placement == "one" and self._there is not wanted:
+            for pair in (self, *self.rivals):
+                pair.park()
+            there: nn.Module = wanted
+            self._there = there.to(self._device)
+        return wanted
 
     def park(self) -> None:
         """With `one`: send the expert that is there back to host memory."""
         if self._there is not None and self.placement == "one":
-            self._transformers[self._there].to("cpu")
+            self._there.to("cpu")
             self._there = None
 
     def _choose(self) -> Placement:
@@ -76,6 +86,46 @@ def choose_placement(sizes: list[int], free: int) -> Placement:
     if sum(sizes) <= room:
         return "both"
     return "one" if max(sizes) <= room else "layers"
+
+
+def text_reader(
+    transformer: MementoTransformer, device: torch.device | str
+) -> Callable[[Sequence[Tensor]], Tensor]:
+    """The expert's own embedding of text rows, on the device even while the expert is not: 0.1 GB of 28.6."""
+    embedder = copy.deepcopy(transformer.condition_embedder.text_embedder).to(device)
+    text_len = transformer.text_len
+
+    def embed(text: Sequence[Tensor]) -> Tensor:
+        return embedder(pad_text(text, text_len).to(embedder.linear_1.weight.dtype))
+
+    return embed
+
+
+class VisitingText(TextEncoder):
+    """A text encoder that is on the device only while it encodes: once per shot, 11 GB for umT5-XXL."""
+
+    def __init__(self, encoder: TextEncoder, device: torch.device | str) -> None:
+        self._encoder, self._device = encoder, torch.device(device)
+        self.name, self.revision = encoder.name, encoder.revision
+        self.text_dim, self.text_len = encoder.text_dim, encoder.text_len
+
+    @property
+    def device(self) -> torch.device:
+        """Where rows are made."""
+        return self._device
+
+    def to(self, device: torch.device | str) -> VisitingText:
+        """Visit another device from now on."""
+        self._device = torch.device(device)
+        return self
+
+    def encode(self, prompts: Sequence[str]) -> list[Tensor]:
+        """Rows of each prompt, on the device."""
+        self._encoder.to(self._device)
+        try:
+            return self._encoder.encode(prompts)
+        finally:
+            self._encoder.to("cpu")
 
 
 def num_bytes(module: nn.Module) -> int:

@@ -167,7 +167,7 @@ def memory_at(clean: torch.Tensor, noise: torch.Tensor, timestep: float) -> torc
 def unipc(steps: int, shift: float) -> Any:
     """The UniPC solver of diffusers (order 2, bh2, flow prediction), set to Wan's own noise levels.
 
-    Without explicit sigmas diffusers starts its grid at 1.0 and ends it at 1/1000, up to 4.1e-3 away.
+    Left alone diffusers starts its grid at 1.0 and ends it at 1/1000, up to 4.1e-3 away.
     """
     from diffusers import UniPCMultistepScheduler
 
@@ -180,5 +180,6 @@ def unipc(steps: int, shift: float) -> Any:
         flow_shift=shift,
         final_sigmas_type="zero",
     )
-    solver.set_timesteps(sigmas=_base_grid(steps))
+    solver.set_timesteps(steps)
+    solver.sigmas, solver.timesteps = sigma_grid(steps, shift), timestep_grid(steps, shift)
     return solver

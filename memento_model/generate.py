@@ -1,6 +1,7 @@
 """A story, shot by shot: recall, condition, sample, decode, remember.
 
-Only the state of the last shot is held, so a story of any length needs the memory of a short one.
+Only the state of the last shot is held, so a story of any length needs the memory of a short one. A story's
+folder holds what `memento_model.shot_files` says, and `story.mp4`, the film of all shots.
 
 Axes: b batch, c channels, t pixel frames or rows of text, f latent frames, h and w rows and columns, d width.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,15 +32,35 @@ from memento_model.conditioning import (
 from memento_model.config import Compat, Expert, Layout, ModelConfig
 from memento_model.flow import MEMENTO, STORYMEM, WAN_T2V, Schedule
 from memento_model.keyframe_query import KeyframeQuery
-from memento_model.memory import EXPERTS, ComingShot, MadeShot, MemoryPolicy, Pool, Recall, Source
+from memento_model.memory import (
+    EXPERTS,
+    ComingShot,
+    MadeShot,
+    MemoryPolicy,
+    MemoryState,
+    Pool,
+    Recall,
+    Source,
+)
 from memento_model.sampler import Experts, Sampling, ShotText, sample
-from memento_model.shot_files import ShotFiles, ShotState, chain, load_state, save_state
+from memento_model.shot_files import ShotFiles, ShotState, chain, load_state, save_state, set_aside
 from memento_model.story_plan import MOTION_FRAMES, GenerateSettings, ShotPlan, plan_story
-from memento_model.story_video import from_pixels, join, to_pixels, write_picture, write_shot
+from memento_model.story_video import (
+    from_pixels,
+    join,
+    to_pixels,
+    write_picture,
+    write_pictures,
+    write_shot,
+)
 from memento_model.text import TextEncoder
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same story, settings and weights give another film."""
+FILM, REFERENCES = "story.mp4", "references"
+"""Names in a story's folder: the film of all shots, and the pictures it began with."""
+NUM_STILLS, STILL_HEIGHT = 8, 240
+"""Small pictures kept of a shot besides the remembered frames, and their height in pixels."""
 NEGATIVE_PROMPT = Path(__file__).with_name("negative_prompt.txt")
 
 
@@ -68,6 +90,12 @@ class Models:
 
 class Watcher(Protocol):
     """Is told how far the story is."""
+
+    def story(self, plans: Sequence[ShotPlan], aside: Sequence[str]) -> None:
+        """The work begins: the shots to be made, and the stems of old ones that were put aside."""
+
+    def begin(self, plan: ShotPlan) -> None:
+        """A shot is made now."""
 
     def step(self, plan: ShotPlan, number: int, steps: int, preview: Callable[[], np.ndarray]) -> None:
         """A solver step is done; `preview` decodes the first frame as predicted now, uint8 [h, w, 3]."""
@@ -124,12 +152,15 @@ class StoryGenerator:
         self._folder, self._watcher = folder, watcher
         self._grey = models.codec.grey(settings.grid)
 
-    def run(self, story: StoryScript, references_nchw: Tensor | None = None) -> Path:
+    def run(
+        self, story: StoryScript, references_nchw: Tensor | None = None, *, num_shots: int | None = None
+    ) -> Path:
         """Make every shot and the film of all.
 
         Args:
             story: what to make.
             references_nchw: pictures in [-1, 1] of the shot's size, remembered before the first shot.
+            num_shots: make only so many, the first ones; finished later ones are left alone.
 
         Returns:
             The film.
@@ -141,20 +172,27 @@ class StoryGenerator:
             story, self._settings, self._models.compat, has_references=references_nchw is not None
         )
         self._folder.mkdir(parents=True, exist_ok=True)
-        key, files, shots = self._start(references_nchw), None, []
-        stale = False
-        for plan in plans:
-            key = chain(key, asdict(plan))
-            before, files = files, ShotFiles(self._folder, plan.stem)
+        keys = list(accumulate((asdict(plan) for plan in plans), chain, initial=self._start(references_nchw)))
+        aside = set_aside(self._folder, {plan.stem: key for plan, key in zip(plans, keys[1:], strict=True)})
+        plans, film = plans[:num_shots], self._folder / FILM
+        if self._watcher is not None:
+            self._watcher.story(plans, aside)
+        before: ShotFiles | None = None
+        stale, shots = False, []
+        for plan, key in zip(plans, keys[1:], strict=False):
+            files = ShotFiles(self._folder, plan.stem)
             record = None if stale else files.finished(key)
             reused, stale = record is not None, record is None
             if record is None:
+                film.unlink(missing_ok=True)  # of other shots
+                if self._watcher is not None:
+                    self._watcher.begin(plan)
                 state = load_state(before.state, self._models.device) if before else None
                 record = self._make(plan, files, key, state)
             if self._watcher is not None:
                 self._watcher.shot(plan, record, reused=reused)
             shots.append(files.video)
-        film = self._folder / "story.mp4"
+            before = files
         join(shots, film)
         return film
 
@@ -172,7 +210,11 @@ class StoryGenerator:
         if references_nchw is not None:
             pixels = to_pixels(references_nchw.transpose(0, 1))
             deciding["references"] = [list(pixels.shape), hashlib.sha256(pixels.tobytes()).hexdigest()]
-            self._memory.start(self._references(from_pixels(pixels).transpose(0, 1)), references_nchw)
+            write_pictures(self._folder / REFERENCES, pixels)
+            images_nchw = from_pixels(pixels).transpose(0, 1)
+            self._memory.start(self._references(images_nchw), images_nchw)
+        else:
+            write_pictures(self._folder / REFERENCES, ())
         return chain("", deciding)
 
     def _references(self, images_nchw: Tensor) -> Pool:
@@ -201,11 +243,16 @@ class StoryGenerator:
             write_picture(scratch / files.subject.name, to_pixels(subject)[0])
         write_shot(scratch / files.video.name, pixels[plan.num_dropped :], self._settings.crf)
         self._remember(plan, pixels)
+        memory = self._memory.state()
+        stills = _stills(plan, memory, len(pixels))
+        for frame in stills:
+            height = min(STILL_HEIGHT, self._settings.grid.height)
+            write_picture(scratch / "stills" / files.still(frame).name, pixels[frame], height)
         save_state(
             scratch / "state" / files.state.name,
-            ShotState(memory=self._memory.state(), last_frames_thwc_u8=pixels[-MOTION_FRAMES:]),
+            ShotState(memory=memory, last_frames_thwc_u8=pixels[-MOTION_FRAMES:]),
         )
-        return files.commit({"key": key, **asdict(plan), "memory": _remembered(recalls)})
+        return files.commit({"key": key, **asdict(plan), "memory": _remembered(recalls), "stills": stills})
 
     def _encode_text(self, plan: ShotPlan) -> tuple[ShotText, ComingShot]:
         prompts = [plan.prompt, self._negative, plan.global_prompt]
@@ -308,6 +355,13 @@ def _level(recalls: Mapping[Expert, Recall]) -> dict[Expert, Recall]:
             pool = pool.take(range(sizes[expert] - least, sizes[expert])) if least else None
         out[expert] = replace(recall, pool=pool)
     return out
+
+
+def _stills(plan: ShotPlan, memory: MemoryState, num_frames: int) -> list[int]:
+    """Frames of a shot of which pictures are kept: evenly spaced ones, and those that are remembered."""
+    spaced = np.linspace(0, num_frames - 1, min(NUM_STILLS, num_frames)).round().astype(int).tolist()
+    kept = [s.frame for pool in memory.pools.values() for s in pool.sources if s.shot == plan.stem]
+    return sorted({*spaced, *kept})
 
 
 def _remembered(recalls: Mapping[Expert, Recall]) -> dict[str, Any]:

@@ -4,10 +4,11 @@
     SS_HH.json           its record: what it was made from, which memory it saw; written last
     state/SS_HH.safetensors   memory and last frames after it, from which the next shot goes on
     SS_HH_subject.png    the reconstruction slot's picture, where there was one
+    stills/SS_HH_FFF.jpg small pictures of some frames, the remembered ones among them
 
 A record holds the shot's key, a hash over everything that decided it, the shot before included. A shot whose
 key or files differ from what is asked for now is made again, and every later one with it: memory cannot be
-stale.
+stale. Finished shots of another key are not deleted but put aside, into `earlier/`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -29,6 +31,10 @@ from torch import Tensor
 
 from memento_model.conditioning import Memory
 from memento_model.memory import MemoryState, Pool, Source
+
+EARLIER = "earlier"
+OURS = re.compile(r"(\d{2,}_\d{2,})(\.mp4|\.json|_subject\.png|_\d{3,}\.jpg|\.safetensors)")
+"""Names of the files of shots; the group is the shot's stem."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +83,10 @@ class ShotFiles:
         """From what the next shot goes on."""
         return self.folder / "state" / f"{self.stem}.safetensors"
 
+    def still(self, frame: int) -> Path:
+        """A small picture of one of its frames."""
+        return self.folder / "stills" / f"{self.stem}_{frame:03d}.jpg"
+
     @property
     def scratch(self) -> Path:
         """Where the files of the shot in work are."""
@@ -96,12 +106,15 @@ class ShotFiles:
     def open_scratch(self) -> Path:
         """An empty folder for the files of the shot."""
         shutil.rmtree(self.scratch, ignore_errors=True)
-        (self.scratch / "state").mkdir(parents=True)
+        for name in ("state", "stills"):
+            (self.scratch / name).mkdir(parents=True)
         return self.scratch
 
     def commit(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Move the files out of the scratch folder, the record last: a shot without record is none."""
         self.record.unlink(missing_ok=True)
+        for path in files_of_shots(self.folder).get(self.stem, ()):
+            path.unlink()
         made = sorted(p for p in self.scratch.rglob("*") if p.is_file())
         names = [str(path.relative_to(self.scratch)) for path in made]
         whole = {**record, "files": {name: _sha256(self.scratch / name) for name in names}}
@@ -113,6 +126,57 @@ class ShotFiles:
         os.replace(part, self.record)
         shutil.rmtree(self.scratch)
         return whole
+
+
+def files_of_shots(folder: Path) -> dict[str, list[Path]]:
+    """What lies in a story's folder of each shot, the record first."""
+    found: dict[str, list[Path]] = {}
+    for place in (folder, folder / "state", folder / "stills"):
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            named = OURS.fullmatch(path.name)
+            if named and path.is_file():
+                found.setdefault(named[1], []).append(path)
+    return {
+        stem: sorted(paths, key=lambda path: path.suffix != ".json") for stem, paths in sorted(found.items())
+    }
+
+
+def set_aside(folder: Path, keys: Mapping[str, str]) -> list[str]:
+    """Put finished shots that are not asked for now into `earlier/`, delete what is unfinished.
+
+    Args:
+        folder: of the story.
+        keys: of the shots that are asked for, by stem.
+
+    Returns:
+        Stems of the shots that were put aside.
+    """
+    for scratch in folder.glob(".part-*"):
+        shutil.rmtree(scratch, ignore_errors=True)
+    gone: list[str] = []
+    group: Path | None = None
+    for stem, paths in files_of_shots(folder).items():
+        key = _key(paths[0])
+        if key is None:  # stopped between two files of a shot
+            for path in paths:
+                path.unlink()
+        elif key != keys.get(stem):
+            group = group or folder / EARLIER / key[:12]
+            for path in reversed(paths):  # the record last: without it the rest would count as unfinished
+                target = group / path.relative_to(folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(path, target)
+            gone.append(stem)
+    return gone
+
+
+def _key(record: Path) -> str | None:
+    """The key in a record; None if it is none."""
+    try:
+        key = json.loads(record.read_text(encoding="utf-8"))["key"] if record.suffix == ".json" else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return key if isinstance(key, str) and re.fullmatch(r"[0-9a-f]{64}", key) else None
 
 
 def save_state(path: Path, state: ShotState) -> None:

@@ -54,6 +54,21 @@ def write_picture(path: Path, rgb_hwc_u8: np.ndarray, height: int | None = None)
     image.save(path, quality=90)
 
 
+def write_pictures(folder: Path, frames_nhwc_u8: Sequence[np.ndarray] | np.ndarray) -> None:
+    """Still pictures as `00.png`, `01.png`, ..., no others of such names; without any, no folder."""
+    if len(frames_nhwc_u8):
+        folder.mkdir(exist_ok=True)
+    for number, rgb in enumerate(frames_nhwc_u8):
+        part = folder / f".{number:02d}.png"
+        write_picture(part, rgb)
+        part.replace(folder / f"{number:02d}.png")
+    for path in folder.glob("[0-9][0-9].png"):
+        if int(path.stem) >= len(frames_nhwc_u8):
+            path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def read_frames(path: Path, wanted: Sequence[int]) -> dict[int, np.ndarray]:
     """Some frames of a shot's file by number, uint8 [h, w, 3] RGB; numbers beyond its end are left out."""
     found: dict[int, np.ndarray] = {}

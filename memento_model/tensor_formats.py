@@ -182,7 +182,7 @@ def unpickled(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"{path}: holds more than tensors, or is damaged, and is not opened ({what})"
         ) from error
-    except Exception as error:  # noqa: BLE001 - the reader of a damaged pickle may raise anything
+    except Exception as error:  # the reader of a damaged pickle may raise anything
         what = (str(error).splitlines() or ["empty"])[0]
         raise CheckpointError(f"{path}: damaged or no PyTorch file ({what}); fetch it again") from error
     tensors = _tensors_of(found)

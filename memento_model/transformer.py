@@ -205,7 +205,7 @@ class MementoTransformer(WanTransformer3DModel):
             plan = plan.rows(start, stop, self.sequence_parallel)
             stream_bld, table_bl1c2 = stream_bld[:, start:stop], table_bl1c2[:, start:stop]
         time_bd, modulation_b6d = self.embed_time(timestep_b)
-        text_bntd = torch.stack([self.embed_text(caption) for caption in captions], dim=1)
+        text_bntd = torch.stack([self._embed_text(caption) for caption in captions], dim=1)
         stream_bld = self._run_blocks(
             stream_bld.to(self.residual_dtype), text_bntd, modulation_b6d, table_bl1c2, plan
         )
@@ -241,6 +241,10 @@ class MementoTransformer(WanTransformer3DModel):
         Raises:
             ValueError: more rows than the model reads.
         """
+        return self._embed_text(text)
+
+    def _embed_text(self, text: Text) -> Tensor:
+        # Apart from `embed_text`, which sharding wraps as an entrance of its own.
         embedder = self.condition_embedder.text_embedder
         return embedder(pad_text(text, self.text_len).to(embedder.linear_1.weight.dtype))
 

@@ -294,9 +294,9 @@ def test_json_is_replaced_whole(tmp_path):
 
 
 def test_big_files_stay_on_the_disk(tmp_path):
-    """A file of 1 GB, read whole and assigned to a module, costs next to no memory of its own."""
-    size = 1 << 28
-    header = json.dumps({"weight": entry(0, 4 * size, [1 << 14, 1 << 14])}).encode()
+    """A file of 268 MB, read whole and assigned to a module, costs next to no memory of its own."""
+    size = 1 << 26
+    header = json.dumps({"weight": entry(0, 4 * size, [1 << 13, 1 << 13])}).encode()
     with (tmp_path / "w.safetensors").open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + 4 * size)  # a sparse file of zeros
@@ -307,7 +307,7 @@ def own():
     lines = open("/proc/self/status").read().splitlines()
     return int(next(line for line in lines if line.startswith("RssAnon")).split()[1])
 with torch.device("meta"):
-    layer = torch.nn.Linear(1 << 14, 1 << 14, bias=False)
+    layer = torch.nn.Linear(1 << 13, 1 << 13, bias=False)
 before = own()
 from pathlib import Path
 open_tensors(Path({str(tmp_path)!r})).fill(layer, dtype=lambda _: torch.float32)

@@ -310,7 +310,7 @@ class Holder:
         self.barrier.wait()
         return everyone
 
-    def attend(self, q, k, v, inner):
+    def attend(self, q, k, v, inner, num_tokens):
         share = q.shape[2] // len(self.slots)
         heads = slice(self.rank * share, (self.rank + 1) * share)
         whole = (

@@ -1,0 +1,325 @@
+"""The published dataset as training sequences, and every fault of the trainer's contract before step 1.
+
+Two sources give the same sequences: the dataset folder of `make curate` (views of its DuckDB file, so that a
+SQL condition selects a part), and the official JSON list (`sequence_clips`, `reconstruct_targets`, `subjects`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from curation.caption_grammar import labels, parse_inventory, split_caption
+from memento_model.config import FrameGrid
+from memento_model.samples import Clip, ReconTarget, TrainSequence
+
+DATABASE = "annotations.duckdb"
+FPS = 16
+CANDIDATE_STEP = 4
+"""Every fourth frame can be remembered: 4 a second."""
+
+
+class DataFaults(ValueError):
+    """The dataset breaks the trainer's contract; `faults` has a line for each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawClip:
+    """A clip as either source tells it. `fps` and `num_frames` are of the file itself."""
+
+    clip_id: str
+    path: Path
+    caption: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawSequence:
+    """A sequence as either source tells it; `targets` have `recon_id`, `clip_index`, `frame`, `caption`."""
+
+    sequence_id: str
+    film_id: str
+    clips: tuple[RawClip, ...]
+    targets: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """What a sequence must fulfil.
+
+    Attributes:
+        grid: of the shots that are trained on; a clip needs that many frames.
+        max_candidates: most frames of a clip that can be remembered.
+    """
+
+    grid: FrameGrid
+    max_candidates: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """Sequences that can be trained on, and the faults of the others, one line each."""
+
+    sequences: tuple[TrainSequence, ...]
+    faults: tuple[str, ...]
+
+
+def read_sequences(source: Path, where: str | None = None) -> list[RawSequence]:
+    """The sequences of a dataset folder or an official JSON file, in order of their ids.
+
+    Args:
+        source: either.
+        where: SQL condition over the view `sequences`; for folders.
+
+    Raises:
+        ValueError: one line that says what is wrong with the source or the condition.
+    """
+    if source.is_dir() and (source / DATABASE).exists():
+        return _from_dataset(source, where)
+    if source.is_file() and source.suffix == ".json":
+        if where:
+            raise ValueError(f"{source}: a condition (where) needs a published dataset, not a JSON file")
+        return _from_json(source)
+    raise ValueError(
+        f"{source}: neither a dataset folder (with {DATABASE}) nor a .json file; run make curate"
+    )
+
+
+def _from_dataset(folder: Path, where: str | None) -> list[RawSequence]:
+    import duckdb
+
+    chosen = "SELECT sequence_id, film_id FROM sequences WHERE status = 'kept'"
+    if where:
+        chosen += f" AND ({where})"
+    with duckdb.connect(str(folder / DATABASE), read_only=True) as connection:
+        try:
+            picked = connection.execute(f"{chosen} ORDER BY sequence_id").fetchall()
+        except duckdb.Error as error:
+            raise ValueError(f"where {where!r}: {str(error).splitlines()[0]}") from error
+        clips = _rows(connection, "SELECT * FROM clips ORDER BY sequence_id, clip_index")
+        targets = _rows(connection, "SELECT * FROM recon_targets ORDER BY sequence_id, recon_id")
+    return [
+        RawSequence(
+            sequence_id=sequence_id,
+            film_id=film_id,
+            clips=tuple(
+                RawClip(clip_id=c["clip_id"], path=folder / c["video_path"], caption=c["caption"])
+                for c in clips.get(sequence_id, [])
+            ),
+            targets=tuple(_target(t, clips.get(sequence_id, [])) for t in targets.get(sequence_id, [])),
+        )
+        for sequence_id, film_id in picked
+    ]
+
+
+def _rows(connection: Any, sql: str) -> dict[str, list[dict[str, Any]]]:
+    found = connection.execute(sql)
+    names = [column[0] for column in found.description]
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for values in found.fetchall():
+        row = dict(zip(names, values, strict=True))
+        grouped.setdefault(row["sequence_id"], []).append(row)
+    return grouped
+
+
+def _target(row: Mapping[str, Any], clips: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """By place in the list of clips, as the official form counts; context shots are not in it."""
+    order = [c["clip_id"] for c in clips]
+    return {
+        "recon_id": row["recon_id"],
+        "clip_index": order.index(row["clip_id"]) if row["clip_id"] in order else None,
+        "frame": row["frame_in_clip_16fps"],
+        "caption": row["caption"],
+    }
+
+
+def _from_json(path: Path) -> list[RawSequence]:
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        return sorted((_official(item, path.parent) for item in listed), key=lambda s: s.sequence_id)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a list of sequences in the official form ({error!r})") from error
+
+
+def _official(item: Mapping[str, Any], folder: Path) -> RawSequence:
+    name = str(item["sequence_id"])
+    clips = sorted(item["sequence_clips"], key=lambda c: c["sequence_order"])
+    return RawSequence(
+        sequence_id=name,
+        film_id=str(item.get("film_id", name)),
+        clips=tuple(
+            RawClip(clip_id=f"{name}-{i:02d}", path=folder / c["video_path"], caption=c["caption"])
+            for i, c in enumerate(clips)
+        ),
+        targets=tuple(
+            {
+                "recon_id": f"{name}-r{i}",
+                "clip_index": t["clip_index"],
+                "frame": t["frame_in_clip_16fps"],
+                "caption": t["caption"],
+            }
+            for i, t in enumerate(item.get("reconstruct_targets", []))
+        ),
+    )
+
+
+def to_official(sequences: Iterable[TrainSequence]) -> list[dict[str, Any]]:
+    """Sequences in the official JSON form; `subjects` repeats who the first clips name."""
+    return [
+        {
+            "sequence_id": s.sequence_id,
+            "film_id": s.film_id,
+            "sequence_clips": [
+                {"video_path": c.path, "caption": c.caption, "sequence_order": i}
+                for i, c in enumerate(s.clips)
+            ],
+            "reconstruct_targets": [
+                {"clip_index": t.clip, "frame_in_clip_16fps": t.frame, "caption": t.caption}
+                for t in s.targets
+            ],
+            "subjects": sorted({label for c in s.clips for label in labels(c.global_caption)}),
+        }
+        for s in sequences
+    ]
+
+
+# -- the contract -------------------------------------------------------------------------------
+
+
+def check(sequences: Sequence[RawSequence], contract: Contract) -> Checked:
+    """Look into every file and caption; a sequence with a fault is left out and named.
+
+    Found are: a missing or undecodable file, another rate than 16 fps, fewer frames than a shot needs, an
+    empty caption or one the trainer would not split, a label nobody described, a target beyond the frames that are
+    trained on, a target in no clip, fewer than two clips.
+    """
+    good: list[TrainSequence] = []
+    faults: list[str] = []
+    for raw in sequences:
+        found: list[str] = []
+        if len(raw.clips) < 2:
+            found.append(f"{raw.sequence_id}: {len(raw.clips)} clip(s); a sample needs two")
+        probed = [_probe(clip, contract, found) for clip in raw.clips]
+        for clip in raw.clips:
+            found += [f"{clip.clip_id}: {fault}" for fault in caption_problems(clip.caption)]
+        for target in raw.targets:
+            found += _target_problems(raw, target, probed, contract)
+        faults += found
+        if not found:
+            good.append(_sequence(raw, probed, contract))
+    return Checked(sequences=tuple(good), faults=tuple(faults))
+
+
+def _probe(clip: RawClip, contract: Contract, faults: list[str]) -> int:
+    """Frames of the file; what is wrong with it is added to `faults`."""
+    import av
+
+    try:
+        with av.open(str(clip.path)) as container:
+            stream = container.streams.video[0]
+            rate, num_frames = stream.average_rate, stream.frames
+            if not num_frames:
+                num_frames = sum(1 for _ in container.decode(video=0))
+    except (av.error.FFmpegError, OSError, IndexError) as error:
+        what = "missing" if not clip.path.exists() else f"cannot be read ({type(error).__name__})"
+        faults.append(f"{clip.clip_id}: {clip.path} is {what}; export it again with make curate")
+        return 0
+    if rate != FPS:
+        faults.append(f"{clip.clip_id}: {clip.path} has {float(rate or 0):g} fps; the trainer counts 16 fps")
+    if num_frames < contract.grid.num_frames:
+        faults.append(
+            f"{clip.clip_id}: {clip.path} has {num_frames} frames; a shot needs {contract.grid.num_frames}"
+        )
+    return num_frames
+
+
+def caption_problems(caption: str | None) -> list[str]:
+    """What the trainer cannot use in a clip's caption, one line each."""
+    if not caption or not caption.strip():
+        return ["the caption is empty"]
+    try:
+        told, shot = split_caption(caption)
+        described = {label for label, _ in parse_inventory(told)}
+    except ValueError as error:
+        return [f"caption: {error}"]
+    if not shot:
+        return ["the shot caption is empty"]
+    return [f"caption: {label} is described nowhere" for label in labels(shot) if label not in described]
+
+
+def _target_problems(
+    raw: RawSequence, target: Mapping[str, Any], probed: Sequence[int], contract: Contract
+) -> list[str]:
+    name, clip, frame = target["recon_id"], target["clip_index"], target["frame"]
+    if not isinstance(clip, int) or not 0 <= clip < len(raw.clips):
+        return [f"{name}: clip_index {clip} is none of the {len(raw.clips)} clips"]
+    end = min(probed[clip], contract.grid.num_frames) if probed[clip] else contract.grid.num_frames
+    if not isinstance(frame, int) or not 0 <= frame < end:
+        return [f"{name}: frame {frame} is beyond the {end} frames of clip {clip} that are trained on"]
+    if not target["caption"] or not str(target["caption"]).strip():
+        return [f"{name}: the caption is empty"]
+    return []
+
+
+def _sequence(raw: RawSequence, probed: Sequence[int], contract: Contract) -> TrainSequence:
+    clips, start = [], 0
+    for clip, num_frames in zip(raw.clips, probed, strict=True):
+        assert clip.caption is not None
+        clips.append(
+            Clip(
+                clip_id=clip.clip_id,
+                path=str(clip.path),
+                num_frames=num_frames,
+                caption=clip.caption,
+                global_caption=split_caption(clip.caption)[0],
+                start_frame=start,
+                candidates=candidate_frames(num_frames, contract.max_candidates),
+            )
+        )
+        start += num_frames
+    return TrainSequence(
+        sequence_id=raw.sequence_id,
+        film_id=raw.film_id,
+        clips=tuple(clips),
+        targets=tuple(
+            ReconTarget(
+                recon_id=t["recon_id"], clip=t["clip_index"], frame=t["frame"], caption=str(t["caption"])
+            )
+            for t in raw.targets
+        ),
+    )
+
+
+def candidate_frames(num_frames: int, most: int) -> tuple[int, ...]:
+    """Every fourth frame, thinned evenly if there are more than `most`."""
+    frames = range(0, num_frames, CANDIDATE_STEP)
+    if len(frames) <= most:
+        return tuple(frames)
+    return tuple(frames[i * len(frames) // most] for i in range(most))
+
+
+def split_by_film(
+    sequences: Sequence[TrainSequence], validation_share: float
+) -> tuple[list[TrainSequence], list[TrainSequence]]:
+    """(training, validation): a film is in one of them for ever, whatever else is in the dataset.
+
+    With a share above 0 and two or more films, at least one film is held out.
+    """
+    films = sorted({s.film_id for s in sequences}, key=_place)
+    held = {f for f in films if _place(f) < validation_share}
+    if validation_share > 0 and len(films) > 1 and not held:
+        held = {films[0]}
+    train = [s for s in sequences if s.film_id not in held]
+    return train, [s for s in sequences if s.film_id in held]
+
+
+def _place(film_id: str) -> float:
+    """A fixed number in [0, 1) for a film."""
+    return int.from_bytes(hashlib.sha256(film_id.encode()).digest()[:8]) / 2**64

@@ -1,0 +1,156 @@
+"""What every process of a spread run computes, and the same in one process."""
+
+from __future__ import annotations
+
+import torch
+
+from memento_model.config import Compat, Layout, ModelConfig
+from memento_model.keyframe_query import KeyframeQuery
+from memento_model.lora import inject_lora
+from memento_model.losses import velocity_loss
+from memento_model.parallel import parallelise
+from memento_model.sharding import average_gradients, clip_gradients, full_state, load_full_state
+from memento_model.train_config import ScaleConfig
+from memento_model.transformer import MementoTransformer, initialise
+
+CONFIG = ModelConfig(
+    width=96, num_heads=4, num_layers=2, ffn_width=64, freq_dim=16, text_dim=24, text_len=8, lora_rank=4,
+    lora_alpha=4, num_local_queries=3, num_global_queries=2, selected_local=2, selected_global=1,
+)  # fmt: skip
+FORMS = {
+    "split": (1, "split", "joint"),
+    "joint": (1, "joint", "joint"),
+    "blend": (0, "split", "blend"),  # split without an identity frame
+}
+
+
+def models(no_identity="joint", *, train_base=False, seed=0):
+    """A transformer with adapters that do something and a query module; the same in every process."""
+    transformer = MementoTransformer.from_config(CONFIG, compat=Compat(no_identity_attention=no_identity))
+    initialise(transformer, seed)
+    torch.manual_seed(seed)
+    query = KeyframeQuery(CONFIG)
+    with torch.no_grad():
+        transformer.proj_out.weight.normal_(0, 0.1)
+    inject_lora(transformer, CONFIG, transformer.compat)
+    with torch.no_grad():
+        for name, parameter in transformer.named_parameters():
+            if ".lora_" in name:
+                parameter.normal_(0, 0.1)
+    if train_base:
+        transformer.requires_grad_(True)
+    return transformer, query
+
+
+def sample(form, seed):
+    """Inputs of one step, batch of two: 3 tokens a frame, so frames and processes share no boundary."""
+    identities, attention, _ = FORMS[form]
+    layout = Layout(identity_frames=identities, memory_frames=3, target_frames=3 - identities % 2)
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    frames = layout.num_frames
+    return {
+        "candidates": draw(2, 16, 5, 2, 6),
+        "candidate_positions": torch.tensor([[-40, -21, -9, -5, -2]]).repeat(2, 1),
+        "global_text": draw(2, 4, 24),
+        "latents": draw(2, 16, frames, 2, 6),
+        "noise": draw(2, 16, frames, 2, 6),
+        "condition": draw(2, 20, frames, 2, 6),
+        "timestep": torch.tensor([937.0, 208.25]),
+        "text": draw(2, 6, 24),
+        "identity_text": [draw(2, 3, 24)] * identities or None,
+        "positions": torch.tensor([[-512, *range(-9, -9 + frames - 1)]]).repeat(2, 1),
+        "layout": layout,
+        "attention": attention,
+    }
+
+
+def predict(transformer, query, given):
+    """Query, put the picks into the memory slots, predict: (prediction, loss)."""
+    selection = query(
+        given["candidates"],
+        given["candidate_positions"],
+        transformer.embed_text(given["text"]),
+        transformer.embed_text(given["global_text"]),
+        straight_through=True,
+    )
+    layout, latents = given["layout"], given["latents"].clone()
+    latents[:, :, layout.memory] = selection.take(given["candidates"])
+    noisy = 0.4 * latents + 0.6 * given["noise"]
+    prediction = transformer(
+        torch.cat((noisy, given["condition"]), dim=1),
+        given["timestep"],
+        given["text"],
+        positions_bf=given["positions"],
+        layout=layout,
+        identity_text=given["identity_text"],
+        attention=given["attention"],
+    )
+    return prediction, velocity_loss(prediction, latents, given["noise"], layout).total
+
+
+def optimiser(transformer, query):
+    trainable = [p for module in (transformer, query) for p in module.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trainable, lr=1e-2), trainable
+
+
+def steps(world, scale, form, num_steps=1, *, start=None, train_base=False, max_norm=1.0):
+    """Training steps, one sample per data rank; (losses, predictions, gradient norms, full state)."""
+    transformer, query = models(FORMS[form][2], train_base=train_base, seed=0 if start is None else 7)
+    parallelise(transformer, query, scale=scale, world=world)
+    modules = {"transformer": transformer, "keyframe_query": query}
+    optim, trainable = optimiser(transformer, query)
+    if start is not None:
+        load_full_state(modules, start[0] if world.is_first else None, optim)
+    losses, norms, gradients = [], [], []
+    for number in range(num_steps):
+        world.meet(f"step {number}")
+        given = sample(form, seed=100 * number + world.data_rank + (0 if start is None else 100 * start[1]))
+        prediction, loss = predict(transformer, query, given)
+        loss.backward()
+        if world.size > 1:
+            average_gradients(trainable)
+        gradients.append({**_whole("transformer", transformer), **_whole("keyframe_query", query)})
+        norms.append(float(clip_gradients(trainable, max_norm)))
+        optim.step()
+        optim.zero_grad()
+        losses.append(loss.item())
+    return {
+        "losses": losses, "norms": norms, "prediction": prediction.detach(), "gradients": gradients,
+        "state": full_state(modules, optim), "data_rank": world.data_rank,
+    }  # fmt: skip
+
+
+def _whole(prefix, module):
+    grads = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    return {
+        f"{prefix}.{name}": grad.full_tensor() if hasattr(grad, "full_tensor") else grad.clone()
+        for name, grad in grads.items()
+    }
+
+
+def alone(form, num_samples, num_steps=1, *, train_base=False, max_norm=1.0):
+    """The same steps in one process, samples one after the other."""
+    transformer, query = models(FORMS[form][2], train_base=train_base)
+    optim, trainable = optimiser(transformer, query)
+    losses, norms, gradients, predictions = [], [], [], []
+    for number in range(num_steps):
+        made = [predict(transformer, query, sample(form, 100 * number + i)) for i in range(num_samples)]
+        (sum(loss for _, loss in made) / num_samples).backward()
+        gradients.append({**_whole("transformer", transformer), **_whole("keyframe_query", query)})
+        norms.append(float(clip_gradients(trainable, max_norm)))
+        optim.step()
+        optim.zero_grad()
+        losses.append([loss.item() for _, loss in made])
+        predictions = [prediction.detach() for prediction, _ in made]
+    modules = {"transformer": transformer, "keyframe_query": query}
+    return {
+        "losses": losses, "norms": norms, "predictions": predictions, "gradients": gradients,
+        "state": full_state(modules, optim),
+    }  # fmt: skip
+
+
+PLAIN = ScaleConfig(dtype="fp32", checkpoint_activations=False)
