@@ -173,8 +173,19 @@ def sequence_block(film: Row, sequence: Row, number: int, store: Store) -> Row:
             {**call, "about": about.get(call["target"], call["target"])}
             for call in sequence["caption_calls"] or []
         ],
+        "missing": missing_captions(sequence["caption_calls"] or []),
         "texts": texts_told(sequence["overlays"] or []),
     }
+
+
+def missing_captions(calls: list[Row]) -> dict[str, dict[str, str]]:
+    """Kind of caption -> what it is of -> why there is none: the request's status and its first fault."""
+    missing: dict[str, dict[str, str]] = {}
+    for call in calls:
+        if call["status"] not in ("ok", "repaired"):
+            why = ": ".join(filter(None, [call["status"], next(iter(call["faults"] or []), "")]))
+            missing.setdefault(call["stage"], {})[call["target"]] = f"No caption ({why})."
+    return missing
 
 
 TEXTS = {

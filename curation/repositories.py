@@ -34,7 +34,7 @@ class Repository:
         revision: commit.
         licence: as its source states it.
         what: one line for a person.
-        size_gb: of the download.
+        size_gb: of the weights.
         also: other names by which a user may ask for it.
     """
 
@@ -63,7 +63,7 @@ TABLE: dict[str, Repository] = {
         "32B", "0cfaf48183f594c314753d30a4c4974bc75f3ccb", 66.7, "32 billion parameters"
     ),
     "qwen3_vl_30b_a3b": _qwen3_vl(
-        "30B-A3B", "9c4b90e1e4ba969fd3b5378b57d966d725f1b86c", 62.2, "30 billion, 3 active per token"
+        "30B-A3B", "9c4b90e1e4ba969fd3b5378b57d966d725f1b86c", 62.1, "30 billion, 3 active per token"
     ),
 }
 

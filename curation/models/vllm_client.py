@@ -129,6 +129,8 @@ class VllmClient:
     backend = "vllm"
 
     def __init__(self, settings: VllmSettings) -> None:
+        if not available("vllm"):
+            raise MissingExtra(f"vLLM is not installed; install it with: {install_command('caption')}")
         self.settings = settings
         self.folder = repositories.resolve(
             settings.model, settings.revision, allow_download=settings.allow_download
@@ -136,8 +138,6 @@ class VllmClient:
         self.model_id = settings.model_id
         self.revision = repositories.revision_of(self.folder)
         self.sampling: Mapping[str, Any] = settings.sampling
-        if not available("vllm"):
-            raise MissingExtra(f"vLLM is not installed; install it with: {install_command('caption')}")
         descriptor, name = tempfile.mkstemp(prefix="memento-vllm-", suffix=".log")
         open(descriptor, "wb").close()
         self._log = Path(name)
@@ -224,7 +224,7 @@ class VllmClient:
             try:
                 self._template, self._control = template_of(self.folder)
                 asyncio.run_coroutine_threadsafe(self._build(), self._loop).result()
-            except (RuntimeError, ValueError, OSError, MemoryError) as error:
+            except Exception as error:  # whatever keeps a foreign engine from starting is told in one line
                 self._dead = vllm_process.cause(self._log, error)
                 raise StopRun(
                     f"vLLM cannot start {self.model_id} from {self.folder}: {self._dead}; log: {self._log}"

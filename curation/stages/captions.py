@@ -36,6 +36,7 @@ from curation.models.captioner import Captions as Answers
 from curation.models.describer import Describer
 from curation.models.endpoint import EndpointSettings
 from curation.models.vllm_client import VllmSettings
+from curation.models.vllm_process import gpus_here
 from curation.stage import Folder, Resources, Row, Stage, StopRun, Worker
 from curation.store import canonical
 
@@ -129,19 +130,18 @@ class Captions(Stage):
         return stage, note(choice, stage.vllm, stage.openai) + doubt
 
     def occupies(self) -> Resources:
-        """A CPU for the describer; GPUs for an engine; little for waiting on a server."""
-        captioner = self.choice().captioner
-        if captioner == OPENAI:
-            return Resources(cpus=0.5, actors=True, in_flight=self.sequences_in_flight, max_workers=1)
-        if captioner == VLLM:
-            from curation.models.vllm_process import gpus_here
+        """A CPU for the describer; GPUs for an engine; little for waiting on a server.
 
-            gpus = self.vllm.tensor_parallel if gpus_here() else 0
-            many = None if gpus else 1
-            return Resources(
-                cpus=1.0, gpus=gpus, actors=True, in_flight=self.sequences_in_flight, max_workers=many
-            )
-        return Resources(cpus=1.0)
+        Ray Data runs a stage inside the actors of the next one where both ask for the same, so what holds
+        actors must not ask for just the one CPU of the stages before it.
+        """
+        captioner, in_flight = self.choice().captioner, self.sequences_in_flight
+        if captioner == DESCRIBE:
+            return Resources(cpus=1.0)
+        if captioner == VLLM and gpus_here():
+            gpus = self.vllm.tensor_parallel
+            return Resources(cpus=1.0, gpus=gpus, actors=True, in_flight=in_flight)
+        return Resources(cpus=0.5, actors=True, in_flight=in_flight, max_workers=1)
 
     def deciding(self) -> Row:
         """What changes captions: not how many requests are in flight, nor where the same model is served."""

@@ -17,6 +17,7 @@ from curation.models.vllm_client import VllmSettings
 from curation.optional import MissingExtra
 from curation.stage import StopRun
 from curation.stages.captions import Captions
+from curation.stages.export import Export
 from pipelines.curate_command import caption_line, caption_settings
 from tests.curation.scripted_server import ScriptedServer, failure
 
@@ -88,11 +89,17 @@ def test_what_changes_answers_is_a_part_of_the_key(tmp_path):
     assert all(keys.count(key) == 1 for key in keys)
 
 
-def test_a_worker_waits_without_a_cpu_of_its_own_or_holds_one():
+def test_a_worker_that_waits_holds_little_and_an_engine_its_gpus(monkeypatch):
     describe, waits = Captions(captioner="describe").occupies(), OPENAI.occupies()
     assert (describe.cpus, describe.in_flight, describe.actors) == (1.0, 1, False)
-    assert waits.cpus < 1
+    assert waits.cpus != Export.resources.cpus  # else Ray Data would run export in the one actor that waits
     assert (waits.in_flight, waits.max_workers, waits.actors) == (8, 1, True)
+    engine = Captions(captioner="vllm", vllm=VllmSettings(tensor_parallel=2))
+    monkeypatch.setattr("curation.stages.captions.gpus_here", lambda: 4)
+    held = engine.occupies()
+    assert (held.gpus, held.max_workers, held.actors) == (2, None, True)
+    monkeypatch.setattr("curation.stages.captions.gpus_here", lambda: 0)
+    assert engine.occupies() == waits
 
 
 def test_without_vllm_it_is_said_before_anything_starts(monkeypatch):

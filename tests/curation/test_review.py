@@ -64,6 +64,9 @@ def made(tmp_path_factory) -> Path:
     path.write_bytes(b"jpeg")
     good["proof"] = [{"kind": "strip", "about": "0", "image": "proof/aa/key/strip-00.jpg"}]
     good["clip_files"][0]["end_s"] -= 0.2  # cut to 4n+1 frames
+    good["shot_captions"][1] |= {"shot_caption": None, "caption": None}
+    refused = {**good["caption_calls"][1], "target": "1", "status": "refused", "faults": ["too <b>dark</b>"]}
+    good["caption_calls"] = [*good["caption_calls"], refused]
     lost = tables["sequence"][2]
     still = artefact(store, "analyse/aa/key/still-00-0.jpg", b"jpeg")
     lost["stills"] = [{"clip_index": 0, "frame": 0, "pts": 4000, "time_s": 4.0, "image": still}]
@@ -168,6 +171,11 @@ def test_texts_are_told_in_words() -> None:
     assert told("subtitle", "logo", "subtitle") == "Cropped away: 2 subtitles, 1 logo."
     assert told("scene_text") == "No subtitle or logo was found. Left alone, as a part of the scene: 1 text."
     assert told("title", "scene_text", "scene_text").startswith("Cropped away: 1 title. Left alone")
+
+
+def test_a_missing_caption_says_why(made: Path) -> None:
+    pages = [Page(path).text for path in (made / "review").glob("*.html")]
+    assert sum("No caption (refused: too <b>dark</b>)." in text for text in pages) == 1
 
 
 def test_hostile_text_is_text(made: Path) -> None:
