@@ -11,7 +11,7 @@ MEMENTO := $(BIN)/memento
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup curate query doctor check test test-slow bench clean
+.PHONY: help setup setup-train curate generate query doctor check test test-slow bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -25,8 +25,15 @@ $(STAMP): pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[$(EXTRAS)]'
 	@touch $@
 
+setup-train:  ## what the model needs as well (torch, diffusers, ...)
+	@$(MAKE) --no-print-directory setup EXTRAS=$(if $(findstring train,$(EXTRAS)),$(EXTRAS),$(EXTRAS)$(comma)train)
+
 curate: setup  ## films to dataset: make curate FILMS=/path/to/films [PRESET=...] [OUTPUT=...] [ARGS=...]
 	@$(MEMENTO) curate "$$FILMS" $(if $(PRESET),--preset $(PRESET)) $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
+
+generate: export STORY := $(STORY)
+generate: setup-train  ## story script to film: make generate [STORY=file.json] [OUTPUT=...] [ARGS=...]
+	@$(MEMENTO) generate $(if $(STORY),"$$STORY") $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
 
 query: setup  ## canned questions about the demo dataset; ask your own with memento query
 	@$(MEMENTO) query

@@ -166,10 +166,16 @@ class WanCodec(Codec):
         """
         tensors, settings = _autoencoder_files(path)
         vae = _built(tensors, settings, dtype)
-        revision = fingerprint(tensors.files) + (
-            "" if dtype == torch.float32 else f"-{str(dtype).removeprefix('torch.')}"
-        )
-        return cls(vae, revision=revision, tiled=tiled, sliced=sliced).to(device)
+        return cls(vae, revision=_revision(tensors, dtype), tiled=tiled, sliced=sliced).to(device)
+
+    @staticmethod
+    def revision_of(path: Path, dtype: torch.dtype = torch.float32) -> str:
+        """The revision that `load` would give these weights, without building the codec.
+
+        Raises:
+            CheckpointError: not there, or not these weights.
+        """
+        return _revision(_autoencoder_files(path)[0], dtype)
 
     @property
     def device(self) -> torch.device:
@@ -195,6 +201,11 @@ class WanCodec(Codec):
         check_latents(latents_bcfhw)
         latents = latents_bcfhw.to(self.device, torch.float32) * self._std + self._mean
         return self._vae.decode(latents.to(self._vae.dtype)).sample.float().clamp(-1, 1)
+
+
+def _revision(tensors: TensorSet, dtype: torch.dtype) -> str:
+    plain = dtype == torch.float32
+    return fingerprint(tensors.files) + ("" if plain else f"-{str(dtype).removeprefix('torch.')}")
 
 
 def _autoencoder_files(path: Path) -> tuple[TensorSet, dict[str, object]]:

@@ -44,7 +44,7 @@ from memento_model.memory import (
 )
 from memento_model.sampler import Experts, Sampling, ShotText, sample
 from memento_model.shot_files import ShotFiles, ShotState, chain, load_state, save_state, set_aside
-from memento_model.story_plan import MOTION_FRAMES, GenerateSettings, ShotPlan, plan_story
+from memento_model.story_plan import MOTION_FRAMES, NEGATIVE_PROMPT, GenerateSettings, ShotPlan, plan_story
 from memento_model.story_video import (
     from_pixels,
     join,
@@ -61,7 +61,6 @@ FILM, REFERENCES = "story.mp4", "references"
 """Names in a story's folder: the film of all shots, and the pictures it began with."""
 NUM_STILLS, STILL_HEIGHT = 8, 240
 """Small pictures kept of a shot besides the remembered frames, and their height in pixels."""
-NEGATIVE_PROMPT = Path(__file__).with_name("negative_prompt.txt")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,17 @@
 """KeyframeQuery: which remembered frames the coming shot needs (Memento paper, section 3.2).
 
-Axes: b batch, c latent channels, f candidate frames, h and w latent rows and columns, n tokens of a frame,
-l = f x n tokens, p numbers in a patch, q queries, k picked frames, t text rows, d width; inside attention
-h is heads and e channels of a head.
+Axes: b batch, c latent channels, f candidate frames, h and w latent rows and columns, q queries, k picked
+frames, t text rows, d width; inside attention h is heads, e channels of a head, r and k rows and columns of
+tokens, l all of them, p numbers of a patch and a one, g the two contexts.
 
 Local queries read the coming shot's caption, global ones the story's; both look at all candidates, then score
 whole frames. Six frames are picked by the local group's mean score, two more by the global group's.
 
-Everything after the patches is linear or attention from a dozen queries, so the tokens of width d are never
-built: patch and key projection are multiplied first (d x p instead of d x d numbers per token), values are
-pooled as patches and projected afterwards. Both are exact up to rounding.
+Everything after the patches is linear or attention from a dozen queries, so tokens of width d are never made:
+a token stays the few dozen numbers of its patch. The queries are turned back and brought to the patches
+instead of the keys to the queries (frames, rows and columns each have a section of the channels, so there are
+f + r + k turned queries, not f x r x k), a key's norm is a quadratic form of its patch, and values are pooled
+as patches and projected afterwards. All exact up to rounding.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from memento_model.config import ModelConfig
-from memento_model.rope import rotary_table, rotate
+from memento_model.rope import axis_turns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,59 +126,66 @@ class KeyframeQuery(nn.Module):
         self._check(candidates_bcfhw, positions_bf, local_context_btd, global_context_btd)
         soft = self.training if straight_through is None else straight_through
         with torch.autocast(candidates_bcfhw.device.type, enabled=False):
-            rows_bqd = torch.cat(
-                (
-                    self._read_text(self.queries, local_context_btd.float()),
-                    self._read_text(self.queries_global, global_context_btd.float()),
-                ),
-                dim=1,
-            )
+            rows_bqd = self._read_text(local_context_btd.float(), global_context_btd.float())
             scores_bqf = self._score(rows_bqd, candidates_bcfhw.float(), positions_bf)
         return select(scores_bqf, self.config, straight_through=soft)
 
-    def _read_text(self, queries_qd: Tensor, context_btd: Tensor) -> Tensor:
-        attn = self.query_to_text
-        rows_qd = queries_qd.float()
-        q_qhe = attn.heads(_norm(attn.norm_q, _linear(attn.q, rows_qd)))
-        k_bthe = attn.heads(_norm(attn.norm_k, _linear(attn.k, context_btd)))
-        v_bthe = attn.heads(_linear(attn.v, context_btd))
-        q_bqhe = q_qhe.expand(context_btd.shape[0], -1, -1, -1)
-        out_bhqe = F.scaled_dot_product_attention(
-            q_bqhe.transpose(1, 2), k_bthe.transpose(1, 2), v_bthe.transpose(1, 2)
-        )
-        return rows_qd + _linear(attn.o, out_bhqe.transpose(1, 2).flatten(2))
+    def _read_text(self, *contexts_btd: Tensor) -> Tensor:
+        """Rows [b, q, d] after the local queries read the first context and the global ones the second."""
+        attn, sizes = self.query_to_text, (self.config.num_local_queries, self.config.num_global_queries)
+        rows_qd = torch.cat((self.queries, self.queries_global)).float()
+        q_qhe = attn.heads(_norm(attn.norm_q, _linear(attn.q, rows_qd))) * self.config.head_dim**-0.5
+        k_gbthe = attn.heads(_norm(attn.norm_k, _linear(attn.k, torch.stack(contexts_btd))))
+        pooled = [
+            torch.einsum("bhqt,btd->bqhd", torch.einsum("qhe,bthe->bhqt", q, k).softmax(dim=-1), context)
+            for q, k, context in zip(q_qhe.split(sizes), k_gbthe, contexts_btd, strict=True)
+        ]
+        weight_hed = attn.v.weight.float().unflatten(0, (attn.num_heads, -1))
+        v_bqhe = torch.einsum("bqhd,hed->bqhe", torch.cat(pooled, dim=1), weight_hed)
+        return rows_qd + _linear(attn.o, v_bqhe.flatten(2) + attn.v.bias.float())
 
     def _score(self, rows_bqd: Tensor, candidates_bcfhw: Tensor, positions_bf: Tensor) -> Tensor:
         """The visual stage, then scores [b, q, f]: means over heads and over a frame's tokens."""
-        attn = self.query_to_visual
-        frames, patch = candidates_bcfhw.shape[2], self.config.patch_size
-        grid = (candidates_bcfhw.shape[3] // patch[1], candidates_bcfhw.shape[4] // patch[2])
-        patches_blp = _patches(candidates_bcfhw, patch)
-        table_bl1c2 = rotary_table(positions_bf, *grid, self.config.rope_split)
-        k_bld = F.linear(patches_blp, *self._from_patches(attn.k))
+        attn, split = self.query_to_visual, self.config.rope_split
+        patches_bfrkp = _patches(candidates_bcfhw, self.config.patch_size)
+        rows, columns = patches_bfrkp.shape[2:4]
+        turns = axis_turns(positions_bf, rows, columns, split)
+        key_hep, value_hep = self._from_patches(attn.k), self._from_patches(attn.v)
 
-        q_bqhe = attn.heads(_norm(attn.norm_q, _linear(attn.q, rows_bqd)))  # at position 0, so not rotated
-        k_blhe = rotate(attn.heads(_norm(attn.norm_k, k_bld)), table_bl1c2)
-        pooled_bhqp = F.scaled_dot_product_attention(
-            q_bqhe.transpose(1, 2),
-            k_blhe.transpose(1, 2),
-            patches_blp[:, None].expand(-1, attn.num_heads, -1, -1),
+        # The query stands at position 0, so it is not rotated; it is normalised like the keys.
+        q_bqhe = attn.heads(_norm(attn.norm_q, _linear(attn.q, rows_bqd)))
+        normed_hep = key_hep * attn.heads(_weight(attn.norm_k))[..., None]
+        logits_bqhfrk = sum(
+            torch.einsum(f"bfrkp,b{axis}qhp->bqhfrk", patches_bfrkp, torch.einsum("bxqhe,hep->bxqhp", q, key))
+            for axis, q, key in zip(
+                "frk", _turned_back(q_bqhe, turns, split), normed_hep.split(split, 1), strict=True
+            )
         )
-        weight_dp, bias_d = self._from_patches(attn.v)
-        v_bqhe = torch.einsum("bhqp,hep->bqhe", pooled_bhqp, weight_dp.unflatten(0, (attn.num_heads, -1)))
-        rows_bqd = rows_bqd + _linear(attn.o, v_bqhe.flatten(2) + bias_d)
+        scale_bfrk = _inverse_rms(patches_bfrkp, key_hep, self.config.eps) / self.config.head_dim**0.5
+        weights_bqhl = (logits_bqhfrk * scale_bfrk[:, None, None]).flatten(3).softmax(dim=-1)
+        pooled_bqhp = torch.einsum("bqhl,blp->bqhp", weights_bqhl, patches_bfrkp.flatten(1, 3))
+        v_bqhe = torch.einsum("bqhp,hep->bqhe", pooled_bqhp, value_hep)
+        rows_bqd = rows_bqd + _linear(attn.o, v_bqhe.flatten(2))
 
-        # Scores use the bare projections, without norms. The product is linear, so keys are averaged first.
-        k_bfhe = rotate(attn.heads(k_bld), table_bl1c2).unflatten(1, (frames, -1)).mean(dim=2)
+        # Scores use the bare projections, without norms; the mean over tokens is one over patches.
         q_bqhe = attn.heads(_linear(attn.q, rows_bqd))
-        return torch.einsum("bqhe,bfhe->bqf", q_bqhe, k_bfhe) / (self.config.head_dim**0.5 * attn.num_heads)
+        scores_bqf = sum(
+            torch.einsum(f"bfrkp,b{axis}qp->bqf", patches_bfrkp, torch.einsum("bxqhe,hep->bxqp", q, key))
+            for axis, q, key in zip(
+                "frk", _turned_back(q_bqhe, turns, split), key_hep.split(split, 1), strict=True
+            )
+        )
+        return scores_bqf / (rows * columns * attn.num_heads * self.config.head_dim**0.5)
 
-    def _from_patches(self, linear: nn.Linear) -> tuple[Tensor, Tensor]:
-        """Weight [d, p] and bias [d] of `linear` after the patcher."""
-        weight_dd = linear.weight.float()
-        assert self.memory_patcher.bias is not None
-        weight_dp = weight_dd @ self.memory_patcher.weight.float().flatten(1)
-        return weight_dp, weight_dd @ self.memory_patcher.bias.float() + linear.bias.float()
+    def _from_patches(self, linear: nn.Linear) -> Tensor:
+        """`linear` after the patcher, by heads: [h, e, p], the bias as the last p."""
+        weight_dd, patcher = linear.weight.float(), self.memory_patcher
+        assert patcher.bias is not None
+        whole_dp = weight_dd @ torch.cat(
+            (patcher.weight.float().flatten(1), patcher.bias.float()[:, None]), 1
+        )
+        whole_dp = torch.cat((whole_dp[:, :-1], whole_dp[:, -1:] + linear.bias.float()[:, None]), 1)
+        return whole_dp.unflatten(0, (self.config.num_heads, -1))
 
     def _reset_queries(self) -> None:
         for queries in (self.queries, self.queries_global):
@@ -259,17 +268,40 @@ def _soft(logits_bf: Tensor, picked_bk: Tensor) -> Tensor:
 
 
 def _patches(latents_bcfhw: Tensor, patch: tuple[int, int, int]) -> Tensor:
-    """Numbers of every patch in the order of a Conv3d kernel: Tensor [b, l, p]."""
+    """Numbers of every patch in the order of a Conv3d kernel, and a one for the bias: [b, f, r, k, p]."""
     batch, channels, frames, height, width = latents_bcfhw.shape
     grid = (frames // patch[0], height // patch[1], width // patch[2])
     parts = latents_bcfhw.reshape(batch, channels, grid[0], patch[0], grid[1], patch[1], grid[2], patch[2])
-    return parts.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(batch, grid[0] * grid[1] * grid[2], -1)
+    return F.pad(parts.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4), (0, 1), value=1.0)
+
+
+def _turned_back(
+    q_bqhe: Tensor, turns: tuple[Tensor, Tensor, Tensor], split: tuple[int, int, int]
+) -> list[Tensor]:
+    """Queries [b, x, q, h, e] for frames, rows and columns x: a turned key times q is a key times q turned back."""
+    made = []
+    for part_bqhe, turn in zip(q_bqhe.split(split, -1), turns, strict=True):
+        pairs_b1qhc = torch.view_as_complex(part_bqhe.unflatten(-1, (-1, 2)).contiguous())[:, None]
+        turn_bx11c = torch.view_as_complex(turn).conj()[..., None, None, :]
+        made.append(torch.view_as_real(pairs_b1qhc * turn_bx11c).flatten(-2))
+    return made
+
+
+def _inverse_rms(patches_bfrkp: Tensor, key_hep: Tensor, eps: float) -> Tensor:
+    """One over the root mean square of every token's key [b, f, r, k], without making the key."""
+    key_dp = key_hep.flatten(0, 1)
+    squares = ((patches_bfrkp @ (key_dp.T @ key_dp)) * patches_bfrkp).sum(dim=-1) / len(key_dp)
+    return (squares.clamp_min(0) + eps).rsqrt()
 
 
 def _linear(linear: nn.Linear, x: Tensor) -> Tensor:
     return F.linear(x, linear.weight.float(), linear.bias.float())
 
 
-def _norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+def _weight(norm: nn.RMSNorm) -> Tensor:
     assert norm.weight is not None
-    return F.rms_norm(x, norm.normalized_shape, norm.weight.float(), norm.eps)
+    return norm.weight.float()
+
+
+def _norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    return F.rms_norm(x, norm.normalized_shape, _weight(norm), norm.eps)

@@ -15,6 +15,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -143,12 +145,26 @@ def launched(
         if not is_broken(error):
             world.roll_call.last_words(error)
             raise
-        raise LaunchError(world.roll_call.describe(_first_line(error))) from error
+        with _not_terminated():
+            raise LaunchError(world.roll_call.describe(_first_line(error))) from error
     else:
         if own_group:
             dist.destroy_process_group()
     finally:
         world.roll_call.stop()
+
+
+@contextlib.contextmanager
+def _not_terminated() -> Iterator[None]:
+    """Time to say who was lost: torchrun ends the others as soon as one process has died."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def is_broken(error: BaseException) -> bool:
@@ -200,4 +216,5 @@ def _own_device(kind: str) -> torch.device:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0][:200]
+    line = str(error).strip().split("\n", 1)[0]
+    return re.sub(r"^\[\S+\.cc:\d+\] ", "", line)[:120]  # a place in PyTorch's sources helps nobody

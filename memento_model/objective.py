@@ -8,12 +8,13 @@ Axes: b batch, c channels, f latent frames, h and w latent rows and columns, t r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from memento_model.attention import AttentionForm
 from memento_model.codec import GreyLatents
 from memento_model.conditioning import Conditioning, Given, Memory, condition_shot, query_positions
 from memento_model.config import Compat, Expert
@@ -58,6 +59,8 @@ class Prepared:
         prompt_td, local_td, global_td: text of the transformer and of either group of queries.
         identity_td: text of each slot.
         start_frame: of the shot.
+        last: how many of the candidates, at the end, come from the clip before the shot.
+        last_td: that clip's text; None unless its frames are to be made by the model itself.
         grey: constants.
         level: what the model sees and what is applied.
         noise_seed: of the noise.
@@ -76,6 +79,8 @@ class Prepared:
     grey: GreyLatents
     level: NoiseLevels
     noise_seed: int
+    last: int = 0
+    last_td: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +89,7 @@ class Step:
 
     Attributes:
         loss: total and parts.
-        selection: of the queries; None where all candidates fitted or nothing was asked.
+        selection: of the queries; None without them.
         conditioning: the sequence's layout and condition.
         prediction_bcfhw: velocity.
         clean_bcfhw, noise_bcfhw: what it is compared with.
@@ -116,7 +121,8 @@ def prepare(
     """Read what a draw asks for.
 
     Args:
-        sample, draw: what to train on.
+        sample: what to train on.
+        draw: what was drawn for it.
         latents: cached.
         expert: decides the noise level.
         compat: rounding of timesteps.
@@ -148,6 +154,8 @@ def prepare(
         grey=GreyLatents(*(x.to(device) for x in grey)),
         level=noise_level(draw.level, expert, compat),
         noise_seed=draw.noise_seed,
+        last=len(draw.last),
+        last_td=text(sequence.clips[sample.target - 1].caption, dropped=False) if draw.self_forced else None,
     )
 
 
@@ -160,9 +168,17 @@ def training_step(
 ) -> Step:
     """Forward pass and loss of one sample (reference trainer: one step; golden `train_step`).
 
-    Without queries (the ablation's baseline) memory is a random subset of the candidates.
+    Args:
+        sample: as `prepare` made it.
+        transformer: one expert.
+        query: its queries; None (the ablation's baseline) remembers a random subset of the candidates.
+        objective: weights of the loss, form of attention.
+        compat: how memory positions are made.
     """
-    memory, selection = elect(sample, transformer, query, transformer_bank(objective, query))
+    attention: AttentionForm = "split" if objective.split_attention else "joint"
+    if sample.last_td is not None:
+        sample = with_own_frames(sample, transformer, attention)
+    memory, selection = elect(sample, transformer, query, bank_size(objective, query))
     conditioning = condition_shot(
         sample.grey,
         memory=memory,
@@ -183,7 +199,7 @@ def training_step(
         positions_bf=conditioning.positions_bf,
         layout=conditioning.layout,
         identity_text=[[rows] for rows in sample.identity_td] or None,
-        attention="split" if objective.split_attention else "joint",
+        attention=attention,
     )
     loss = velocity_loss(
         prediction,
@@ -203,21 +219,60 @@ def training_step(
     )
 
 
-def transformer_bank(objective: ObjectiveConfig, query: KeyframeQuery | None) -> int:
-    """Memory frames a shot sees."""
+@torch.no_grad()
+def with_own_frames(
+    sample: Prepared, transformer: MementoTransformer, attention: AttentionForm = "split"
+) -> Prepared:
+    """The sample with the last shot's frames as the model itself makes them (self-forcing).
+
+    When stories are generated, memory holds what the model made, faults included; trained on films alone it
+    never meets them. The frames are noised to the sample's level and predicted in one pass as reconstruction
+    slots, from the older frames as memory and the last shot's caption.
+    """
+    old, own = sample.candidates_cfhw[:, : -sample.last], sample.candidates_cfhw[:, -sample.last :]
+    assert sample.last_td is not None
+    conditioning = condition_shot(
+        sample.grey,
+        memory=Memory(latents_cmhw=old, times=sample.times[: -sample.last]),
+        start_frame=sample.start_frame,
+        num_identities=sample.last,
+        compat=transformer.compat,
+    )
+    clean = conditioning.clean(own[None], sample.target_cfhw[None])
+    generator = torch.Generator().manual_seed(sample.noise_seed + 2)
+    noise = torch.randn(clean.shape, generator=generator).to(clean)
+    sigma = float(sample.level.sigma_b[0])
+    noisy = mix(clean, noise, sigma)
+    velocity = transformer(
+        conditioning.model_input(noisy),
+        sample.level.timestep_b.to(clean.device),
+        [sample.last_td],
+        positions_bf=conditioning.positions_bf,
+        layout=conditioning.layout,
+        identity_text=[[sample.last_td]],
+        attention=attention,
+    )
+    made = (noisy - sigma * velocity)[0, :, conditioning.layout.identity]
+    return replace(sample, candidates_cfhw=torch.cat((old, made.to(old)), dim=1))
+
+
+def bank_size(objective: ObjectiveConfig, query: KeyframeQuery | None) -> int:
+    """Memory frames that a shot sees."""
     return query.config.bank_size if query is not None else objective.bank_frames
 
 
 def elect(
-    sample: Prepared, transformer: MementoTransformer, query: KeyframeQuery | None, bank_size: int
+    sample: Prepared, transformer: MementoTransformer, query: KeyframeQuery | None, num_kept: int
 ) -> tuple[Memory, Selection | None]:
-    """Memory for the shot: everything while it fits, else what the queries pick, with their gradient."""
+    """Memory for the shot: what the queries pick, with their gradient.
+
+    They are asked even where all candidates fit, as in the reference: their scores learn from it, and every
+    process of a sharded run does the same work.
+    """
     everything = Memory(latents_cmhw=sample.candidates_cfhw, times=sample.times)
-    if len(sample.times) <= bank_size:
-        return everything, None
     if query is None:
         random = torch.Generator().manual_seed(sample.noise_seed + 1)
-        kept = torch.randperm(len(sample.times), generator=random)[:bank_size].sort().values.tolist()
+        kept = torch.randperm(len(sample.times), generator=random)[:num_kept].sort().values.tolist()
         return _take(everything, kept, sample.candidates_cfhw[:, kept]), None
     positions = query_positions(sample.times, sample.start_frame)
     selection = query(
@@ -232,10 +287,3 @@ def elect(
 
 def _take(memory: Memory, indices: Sequence[int], latents_cmhw: Tensor) -> Memory:
     return Memory(latents_cmhw=latents_cmhw, times=tuple(memory.times[i] for i in indices))
-
-
-def facts(step: Step) -> dict[str, Any]:
-    """Losses as numbers, for logs: one host synchronisation."""
-    loss = step.loss
-    named = {"loss": loss.total, "target": loss.target, "identity": loss.identity, "memory": loss.memory}
-    return {name: float(value.detach()) for name, value in named.items() if value is not None}

@@ -15,8 +15,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
-from diffusers.utils import logging as diffusers_logging
+from diffusers.models.attention_dispatch import (
+    AttentionBackendName,
+    attention_backend,
+    dispatch_attention_fn,
+)
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 
@@ -26,7 +29,7 @@ from memento_model.train_config import ScaleConfig
 from memento_model.transformer import MementoTransformer
 from memento_model.ulysses import Ulysses, check_heads
 
-AttentionBackend = Literal["auto", "sdpa", "cudnn", "flash", "flash3", "sage", "flex", "math"]
+AttentionBackend = Literal["auto", "sdpa", "cudnn", "flash", "flash3", "sage", "math"]
 
 _BACKENDS = {
     "sdpa": ("native", "comes with PyTorch"),
@@ -34,7 +37,6 @@ _BACKENDS = {
     "flash": ("flash", "pip install flash-attn"),
     "flash3": ("_flash_3", "build FlashAttention 3 (flash_attn_interface) for Hopper GPUs"),
     "sage": ("sage", "pip install sageattention"),
-    "flex": ("flex", "comes with PyTorch"),
     "math": ("_native_math", "comes with PyTorch"),
 }
 
@@ -91,38 +93,29 @@ def choose_attention(
     Raises:
         ValueError: not installed, or it does not run on this device; names those that do.
     """
-    if backend == "auto":
-        return
-    if backend not in _BACKENDS:
+    if backend != "auto" and backend not in _BACKENDS:
         raise ValueError(f"no attention backend {backend!r}: choose one of auto, {', '.join(_BACKENDS)}")
-    if reason := _why_not(transformer, backend, device):
-        there = [name for name in _BACKENDS if not _why_not(transformer, name, device)]
-        transformer.reset_attention_backend()
+    if backend != "auto" and (reason := _why_not(transformer, backend, device)):
+        there = ", ".join(name for name in _BACKENDS if not _why_not(transformer, name, device))
         raise ValueError(
             f"attention backend {backend!r} does not run on {torch.device(device).type} here "
-            f"({_BACKENDS[backend][1]}; {reason}); these do: auto, {', '.join(there)}"
+            f"({_BACKENDS[backend][1]}; {reason}); these do: auto, {there}"
         )
-    _set_backend(transformer, backend)
+    # Not by `set_attention_backend`, which changes the default of every other model as well.
+    kernel = None if backend == "auto" else AttentionBackendName(_BACKENDS[backend][0])
+    for block in transformer.blocks:
+        block.attn1.processor._attention_backend = kernel
+        block.attn2.processor._attention_backend = kernel
 
 
 def _why_not(transformer: MementoTransformer, backend: str, device: torch.device | str) -> str | None:
     """What keeps a backend from running, in a line; None if it runs."""
     config = transformer.config
+    shape = (1, 128, config.num_attention_heads, config.attention_head_dim)
     try:
-        _set_backend(transformer, backend)
-        shape = (1, 128, config.num_attention_heads, config.attention_head_dim)
         numbers = torch.zeros(shape, dtype=torch.bfloat16, device=device)
-        kernel = transformer.blocks[0].attn1.processor._attention_backend
-        dispatch_attention_fn(numbers, numbers, numbers, backend=kernel)
+        with attention_backend(_BACKENDS[backend][0]):
+            dispatch_attention_fn(numbers, numbers, numbers)
     except (RuntimeError, ValueError, ImportError, NotImplementedError) as error:
         return str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
     return None
-
-
-def _set_backend(transformer: MementoTransformer, backend: str) -> None:
-    verbosity = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()  # it calls its own interface experimental, each time
-    try:
-        transformer.set_attention_backend(_BACKENDS[backend][0])
-    finally:
-        diffusers_logging.set_verbosity(verbosity)

@@ -1,7 +1,7 @@
 """Signs of life of every process of a run, so that the others can say who was lost.
 
-Each process writes a counter and the point it is at into the run's key-value store once a second, from a
-thread; a process that fails writes its last words. Nothing is read unless something went wrong.
+Each process writes the point it is at into the run's key-value store, and once a second, from a thread, a
+counter; a process that fails writes its last words. Nothing is read unless something went wrong.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ class RollCall:
         self._thread.start()
 
     def at(self, where: str) -> None:
-        """Remember where this process is; costs nothing."""
+        """Tell where this process is."""
         self._where = where
+        self._write("where", where)
 
     def last_words(self, error: BaseException) -> None:
         """Tell the others why this process ends."""
@@ -77,7 +78,8 @@ class RollCall:
 
     def _look_around(self) -> str:
         others = [rank for rank in range(self._size) if rank != self._rank]
-        before, until = self._read("beat", others), time.monotonic() + PATIENCE_S
+        places, before = self._read("where", others), self._read("beat", others)
+        until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
             if words := self._read("words", others):
                 return "; ".join(f"process {rank} failed with {said}" for rank, said in words.items())
@@ -87,10 +89,8 @@ class RollCall:
         after = self._read("beat", others)
         silent = [rank for rank in others if before.get(rank) == after.get(rank)]
         if silent:
-            places = self._read("where", silent)
             names = ", ".join(f"{rank} (last seen at {places.get(rank, 'the start')})" for rank in silent)
             return f"no sign of life from process {names}: killed, out of memory, or its machine is gone"
-        places = self._read("where", others)
         behind = {rank: place for rank, place in places.items() if place != self._where}
         if behind:
             names = ", ".join(f"{rank} (at {place})" for rank, place in behind.items())
@@ -106,7 +106,6 @@ class RollCall:
 
     def _sign(self) -> None:
         self._beat += 1
-        self._write("where", self._where)
         self._write("beat", str(self._beat))
 
     def _write(self, what: str, value: str) -> None:

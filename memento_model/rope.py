@@ -32,9 +32,7 @@ def rotary_table(positions_bf: Tensor, rows: int, columns: int, split: tuple[int
         Tensor [b, l, 1, c, 2], fp32, last axis (cos, sin), on the positions' device. Computed in float64.
     """
     batch, frames = positions_bf.shape
-    device = positions_bf.device
-    time_bfc2 = _turns(positions_bf.clamp(MIN_POSITION, MAX_POSITION), split[0])
-    row_rc2, column_kc2 = _side_turns(rows, split[1], device), _side_turns(columns, split[2], device)
+    time_bfc2, row_rc2, column_kc2 = axis_turns(positions_bf, rows, columns, split)
     whole = (batch, frames, rows, columns, -1, 2)
     return torch.cat(
         (
@@ -44,6 +42,18 @@ def rotary_table(positions_bf: Tensor, rows: int, columns: int, split: tuple[int
         ),
         dim=-2,
     ).reshape(batch, frames * rows * columns, 1, sum(split) // 2, 2)
+
+
+def axis_turns(
+    positions_bf: Tensor, rows: int, columns: int, split: tuple[int, int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The sections of `rotary_table` along their own axes: [b, f, c, 2], [rows, c, 2] and [columns, c, 2]."""
+    device = positions_bf.device
+    return (
+        _turns(positions_bf.clamp(MIN_POSITION, MAX_POSITION), split[0]),
+        _side_turns(rows, split[1], device),
+        _side_turns(columns, split[2], device),
+    )
 
 
 def rotate(x_blhd: Tensor, table_bl1c2: Tensor) -> Tensor:

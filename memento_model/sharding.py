@@ -129,7 +129,7 @@ def load_full_state(
 
     Args:
         modules: as for `full_state`.
-        state: read by the first process alone; others may give None.
+        state: read by the first process alone; others may give nothing.
         optimizer: None leaves the optimiser's state aside.
 
     Raises:
@@ -137,7 +137,7 @@ def load_full_state(
     """
     several = dist.is_initialized()
     whole, options = nn.ModuleDict(modules), _options(broadcast_from_rank0=several, strict=False)
-    given = dict(state["model"]) if state is not None else {}
+    given = dict(state["model"]) if state else {}
     trainable = {name: p for name, p in whole.named_parameters() if p.requires_grad}
     faults = [_fault(trainable, given) if not several or dist.get_rank() == 0 else None]
     if several:
@@ -146,7 +146,7 @@ def load_full_state(
         raise CheckpointError(faults[0])
     set_model_state_dict(whole, given, options=options)
     if optimizer is not None:
-        moments = state["optimizer"] if state is not None else {}
+        moments = state["optimizer"] if state else {}
         set_optimizer_state_dict(whole, optimizer, moments, options=options)
 
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 from torch import Tensor
 
 from memento_model.conditioning import Memory
@@ -190,7 +190,9 @@ def save_state(path: Path, state: ShotState) -> None:
             "sources": [asdict(source) for source in pool.sources],
         }
     tensors |= {f"tensor.{name}": t.cpu().contiguous() for name, t in state.memory.tensors.items()}
-    save_file(tensors, path, {"pools": json.dumps(pools, sort_keys=True)})
+    # through NumPy: the other way leaves a ctypes type behind for every new length, for ever
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    save_file(arrays, path, {"pools": json.dumps(pools, sort_keys=True)})
 
 
 def load_state(path: Path, device: torch.device | str) -> ShotState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from curation.story_script import StoryScript
@@ -13,6 +14,8 @@ Mode = Literal["memento", "storymem", "wan"]
 """Learned memory, StoryMem's rules, or no memory at all."""
 Task = Literal["T2V", "TM2V", "TMI2V", "MM2V", "MR2V"]
 MOTION_FRAMES = 5
+NEGATIVE_PROMPT = Path(__file__).with_name("negative_prompt.txt")
+"""Wan's own."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,9 +104,18 @@ class UMT5(TextEncoder):
         """
         tensors, settings, tokenizer_folder = _find(Path(path), tokenizer)
         model = _built(tensors, settings, dtype)
-        revision = fingerprint(tensors.files) + f"-{str(dtype).removeprefix('torch.')}"
+        revision = _revision(tensors, dtype)
         made = cls(model, _tokenizer(tokenizer_folder), revision=revision, text_len=text_len)
         return made.to(device)
+
+    @staticmethod
+    def revision_of(path: Path, dtype: torch.dtype = torch.bfloat16) -> str:
+        """The revision that `load` would give these weights, without building the encoder.
+
+        Raises:
+            CheckpointError: not there, or not these weights.
+        """
+        return _revision(_find(Path(path), None)[0], dtype)
 
     @property
     def device(self) -> torch.device:
@@ -133,6 +142,10 @@ class UMT5(TextEncoder):
     def encode_ids(self, ids_bt: torch.Tensor, mask_bt: torch.Tensor) -> torch.Tensor:
         """Encoder output [b, t, d]; rows with mask 0 mean nothing."""
         return self._model(input_ids=ids_bt, attention_mask=mask_bt).last_hidden_state
+
+
+def _revision(tensors: TensorSet, dtype: torch.dtype) -> str:
+    return fingerprint(tensors.files) + f"-{str(dtype).removeprefix('torch.')}"
 
 
 def _find(path: Path, tokenizer: Path | None) -> tuple[TensorSet, dict[str, Any], Path]:

@@ -1,20 +1,24 @@
 """The published dataset as training sequences, and every fault of the trainer's contract before step 1.
 
-Two sources give the same sequences: the dataset folder of `make curate` (views of its DuckDB file, so that a
-SQL condition selects a part), and the official JSON list (`sequence_clips`, `reconstruct_targets`, `subjects`).
+Two sources give the same sequences: the dataset folder of `make curate` (views of its DuckDB file, so that
+a SQL condition selects a part), and the official JSON list (`sequence_clips`, `reconstruct_targets`,
+`subjects`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from curation.caption_grammar import labels, parse_inventory, split_caption
+from curation.caption_grammar import SHOT, labels, parse_inventory, split_caption
 from memento_model.config import FrameGrid
+from memento_model.errors import DataError
 from memento_model.samples import Clip, ReconTarget, TrainSequence
 
 DATABASE = "annotations.duckdb"
@@ -23,17 +27,9 @@ CANDIDATE_STEP = 4
 """Every fourth frame can be remembered: 4 a second."""
 
 
-class DataFaults(ValueError):
-    """The dataset breaks the trainer's contract; `faults` has a line for each."""
-
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = tuple(faults)
-
-
 @dataclass(frozen=True, kw_only=True)
 class RawClip:
-    """A clip as either source tells it. `fps` and `num_frames` are of the file itself."""
+    """A clip as either source tells it."""
 
     clip_id: str
     path: Path
@@ -55,7 +51,7 @@ class Contract:
     """What a sequence must fulfil.
 
     Attributes:
-        grid: of the shots that are trained on; a clip needs that many frames.
+        grid: of the shots that are trained on; a clip needs that many frames to be one.
         max_candidates: most frames of a clip that can be remembered.
     """
 
@@ -65,10 +61,11 @@ class Contract:
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """Sequences that can be trained on, and the faults of the others, one line each."""
+    """Sequences that can be trained on, all faults, one line each, and how many samples they cost."""
 
     sequences: tuple[TrainSequence, ...]
     faults: tuple[str, ...]
+    skipped: int = 0
 
 
 def read_sequences(source: Path, where: str | None = None) -> list[RawSequence]:
@@ -79,17 +76,15 @@ def read_sequences(source: Path, where: str | None = None) -> list[RawSequence]:
         where: SQL condition over the view `sequences`; for folders.
 
     Raises:
-        ValueError: one line that says what is wrong with the source or the condition.
+        DataError: one line that says what is wrong with the source or the condition.
     """
     if source.is_dir() and (source / DATABASE).exists():
         return _from_dataset(source, where)
     if source.is_file() and source.suffix == ".json":
         if where:
-            raise ValueError(f"{source}: a condition (where) needs a published dataset, not a JSON file")
+            raise DataError(f"{source}: a condition (where) needs a published dataset, not a JSON file")
         return _from_json(source)
-    raise ValueError(
-        f"{source}: neither a dataset folder (with {DATABASE}) nor a .json file; run make curate"
-    )
+    raise DataError(f"{source}: neither a dataset folder (with {DATABASE}) nor a .json file; run make curate")
 
 
 def _from_dataset(folder: Path, where: str | None) -> list[RawSequence]:
@@ -98,13 +93,16 @@ def _from_dataset(folder: Path, where: str | None) -> list[RawSequence]:
     chosen = "SELECT sequence_id, film_id FROM sequences WHERE status = 'kept'"
     if where:
         chosen += f" AND ({where})"
-    with duckdb.connect(str(folder / DATABASE), read_only=True) as connection:
-        try:
+    asked = ""
+    try:
+        with duckdb.connect(str(folder / DATABASE), read_only=True) as connection:
+            asked = f"where {where!r}: " if where else ""
             picked = connection.execute(f"{chosen} ORDER BY sequence_id").fetchall()
-        except duckdb.Error as error:
-            raise ValueError(f"where {where!r}: {str(error).splitlines()[0]}") from error
-        clips = _rows(connection, "SELECT * FROM clips ORDER BY sequence_id, clip_index")
-        targets = _rows(connection, "SELECT * FROM recon_targets ORDER BY sequence_id, recon_id")
+            asked = ""
+            clips = _rows(connection, "SELECT * FROM clips ORDER BY sequence_id, clip_index")
+            targets = _rows(connection, "SELECT * FROM recon_targets ORDER BY sequence_id, recon_id")
+    except duckdb.Error as error:
+        raise DataError(f"{folder / DATABASE}: {asked}{str(error).splitlines()[0]}") from error
     return [
         RawSequence(
             sequence_id=sequence_id,
@@ -144,40 +142,56 @@ def _from_json(path: Path) -> list[RawSequence]:
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
         return sorted((_official(item, path.parent) for item in listed), key=lambda s: s.sequence_id)
+    except DataError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not a list of sequences in the official form ({error!r})") from error
+        raise DataError(f"{path}: not a list of sequences in the official form ({error!r})") from error
 
 
 def _official(item: Mapping[str, Any], folder: Path) -> RawSequence:
     name = str(item["sequence_id"])
     clips = sorted(item["sequence_clips"], key=lambda c: c["sequence_order"])
+    if remote := [c for c in clips if "video_path" not in c and "bos_url" in c]:
+        raise DataError(
+            f"{name}: {remote[0]['bos_url']} is remote; fetch it, convert it to 16 fps and name it by "
+            "video_path"
+        )
     return RawSequence(
         sequence_id=name,
         film_id=str(item.get("film_id", name)),
         clips=tuple(
-            RawClip(clip_id=f"{name}-{i:02d}", path=folder / c["video_path"], caption=c["caption"])
+            RawClip(clip_id=f"{name}-{i:02d}", path=folder / c["video_path"], caption=c.get("caption"))
             for i, c in enumerate(clips)
         ),
         targets=tuple(
             {
                 "recon_id": f"{name}-r{i}",
-                "clip_index": t["clip_index"],
-                "frame": t["frame_in_clip_16fps"],
-                "caption": t["caption"],
+                "clip_index": t.get("clip_index"),
+                "frame": t.get("frame_in_clip_16fps"),
+                "caption": t.get("caption"),
             }
             for i, t in enumerate(item.get("reconstruct_targets", []))
         ),
     )
 
 
-def to_official(sequences: Iterable[TrainSequence]) -> list[dict[str, Any]]:
-    """Sequences in the official JSON form; `subjects` repeats who the first clips name."""
+def to_official(sequences: Iterable[TrainSequence], folder: Path) -> list[dict[str, Any]]:
+    """Sequences in the official JSON form; `subjects` repeats whom the clips describe.
+
+    Args:
+        sequences: to write down.
+        folder: where the JSON file will lie; videos are named relative to it.
+    """
     return [
         {
             "sequence_id": s.sequence_id,
             "film_id": s.film_id,
             "sequence_clips": [
-                {"video_path": c.path, "caption": c.caption, "sequence_order": i}
+                {
+                    "video_path": Path(os.path.relpath(Path(c.path).absolute(), folder)).as_posix(),
+                    "caption": c.caption,
+                    "sequence_order": i,
+                }
                 for i, c in enumerate(s.clips)
             ],
             "reconstruct_targets": [
@@ -196,29 +210,59 @@ def to_official(sequences: Iterable[TrainSequence]) -> list[dict[str, Any]]:
 def check(sequences: Sequence[RawSequence], contract: Contract) -> Checked:
     """Look into every file and caption; a sequence with a fault is left out and named.
 
-    Found are: a missing or undecodable file, another rate than 16 fps, fewer frames than a shot needs, an
-    empty caption or one the trainer would not split, a label nobody described, a target beyond the frames that are
-    trained on, a target in no clip, fewer than two clips.
+    A clip (but the first, which is never trained on) with fewer frames than a shot needs is a fault that
+    costs its own sample alone: the clip can still be remembered.
+
+    Found besides are: a missing or undecodable file, another rate than 16 fps, an empty caption or one the
+    trainer would not split, a label nobody described, a target past the end of its clip or in none, fewer
+    than two clips. Damage inside a file shows when it is encoded (`memento_model.cache_fill`), which also is
+    before the first step.
     """
     good: list[TrainSequence] = []
     faults: list[str] = []
-    for raw in sequences:
-        found: list[str] = []
-        if len(raw.clips) < 2:
-            found.append(f"{raw.sequence_id}: {len(raw.clips)} clip(s); a sample needs two")
-        probed = [_probe(clip, contract, found) for clip in raw.clips]
-        for clip in raw.clips:
-            found += [f"{clip.clip_id}: {fault}" for fault in caption_problems(clip.caption)]
-        for target in raw.targets:
-            found += _target_problems(raw, target, probed, contract)
-        faults += found
-        if not found:
-            good.append(_sequence(raw, probed, contract))
-    return Checked(sequences=tuple(good), faults=tuple(faults))
+    skipped = 0
+    with ThreadPoolExecutor(8) as pool:  # waiting for files, mostly
+        looked = pool.map(lambda raw: [_probe(clip) for clip in raw.clips], sequences)
+        for raw, probed in zip(sequences, looked, strict=True):
+            found = _problems(raw, probed)
+            short = [] if found else _short(raw, probed, contract)
+            faults += [*found, *short]
+            lost = len(short) if short else len(raw.clips) - 1 if found else 0
+            skipped += max(0, lost)
+            if not found and lost < len(raw.clips) - 1:
+                good.append(_sequence(raw, [p.num_frames for p in probed], contract))
+    return Checked(sequences=tuple(good), faults=tuple(faults), skipped=skipped)
 
 
-def _probe(clip: RawClip, contract: Contract, faults: list[str]) -> int:
-    """Frames of the file; what is wrong with it is added to `faults`."""
+def _short(raw: RawSequence, probed: Sequence[_Probed], contract: Contract) -> list[str]:
+    need = contract.grid.num_frames
+    return [
+        f"{clip.clip_id}: {clip.path} has {file.num_frames} frames; a shot needs {need}"
+        for clip, file in zip(raw.clips[1:], probed[1:], strict=True)
+        if file.num_frames < need
+    ]
+
+
+def _problems(raw: RawSequence, probed: Sequence[_Probed]) -> list[str]:
+    found = []
+    if len(raw.clips) < 2:
+        found.append(f"{raw.sequence_id}: {len(raw.clips)} clip(s); a sample needs two")
+    for clip, file in zip(raw.clips, probed, strict=True):
+        faults = [*file.faults, *caption_problems(clip.caption)]
+        found += [f"{clip.clip_id}: {fault}" for fault in faults]
+    for target in raw.targets:
+        found += [f"{target['recon_id']}: {f}" for f in _target_problems(raw, target, probed)]
+    return found
+
+
+class _Probed(NamedTuple):
+    """Frames of a file, and what is wrong with it."""
+
+    num_frames: int
+    faults: tuple[str, ...]
+
+
+def _probe(clip: RawClip) -> _Probed:
     import av
 
     try:
@@ -228,16 +272,14 @@ def _probe(clip: RawClip, contract: Contract, faults: list[str]) -> int:
             if not num_frames:
                 num_frames = sum(1 for _ in container.decode(video=0))
     except (av.error.FFmpegError, OSError, IndexError) as error:
-        what = "missing" if not clip.path.exists() else f"cannot be read ({type(error).__name__})"
-        faults.append(f"{clip.clip_id}: {clip.path} is {what}; export it again with make curate")
-        return 0
+        what = f"cannot be read ({type(error).__name__})" if clip.path.exists() else "is missing"
+        return _Probed(0, (f"{clip.path} {what}; export it again with make curate",))
+    if not num_frames:
+        return _Probed(0, (f"{clip.path} holds no frames; export it again with make curate",))
     if rate != FPS:
-        faults.append(f"{clip.clip_id}: {clip.path} has {float(rate or 0):g} fps; the trainer counts 16 fps")
-    if num_frames < contract.grid.num_frames:
-        faults.append(
-            f"{clip.clip_id}: {clip.path} has {num_frames} frames; a shot needs {contract.grid.num_frames}"
-        )
-    return num_frames
+        wrong = f"{clip.path} has {float(rate or 0):g} fps; the trainer counts {FPS} a second"
+        return _Probed(num_frames, (wrong,))
+    return _Probed(num_frames, ())
 
 
 def caption_problems(caption: str | None) -> list[str]:
@@ -254,18 +296,17 @@ def caption_problems(caption: str | None) -> list[str]:
     return [f"caption: {label} is described nowhere" for label in labels(shot) if label not in described]
 
 
-def _target_problems(
-    raw: RawSequence, target: Mapping[str, Any], probed: Sequence[int], contract: Contract
-) -> list[str]:
-    name, clip, frame = target["recon_id"], target["clip_index"], target["frame"]
+def _target_problems(raw: RawSequence, target: Mapping[str, Any], probed: Sequence[_Probed]) -> list[str]:
+    clip, frame, caption = target["clip_index"], target["frame"], target["caption"]
     if not isinstance(clip, int) or not 0 <= clip < len(raw.clips):
-        return [f"{name}: clip_index {clip} is none of the {len(raw.clips)} clips"]
-    end = min(probed[clip], contract.grid.num_frames) if probed[clip] else contract.grid.num_frames
-    if not isinstance(frame, int) or not 0 <= frame < end:
-        return [f"{name}: frame {frame} is beyond the {end} frames of clip {clip} that are trained on"]
-    if not target["caption"] or not str(target["caption"]).strip():
-        return [f"{name}: the caption is empty"]
-    return []
+        return [f"clip_index {clip} is none of the {len(raw.clips)} clips"]
+    end = probed[clip].num_frames  # 0 where the file is missing, which is a fault of its own
+    if not isinstance(frame, int) or not 0 <= frame < (end or frame + 1):
+        return [f"frame {frame} is none of the {end} frames of clip {clip}"]
+    if not isinstance(caption, str) or not caption.strip():
+        return ["the caption is empty"]
+    described = {label for c in raw.clips for label in labels(str(c.caption).partition(SHOT)[0])}
+    return [f"caption: {label} is described nowhere" for label in labels(caption) if label not in described]
 
 
 def _sequence(raw: RawSequence, probed: Sequence[int], contract: Contract) -> TrainSequence:
@@ -281,6 +322,7 @@ def _sequence(raw: RawSequence, probed: Sequence[int], contract: Contract) -> Tr
                 global_caption=split_caption(clip.caption)[0],
                 start_frame=start,
                 candidates=candidate_frames(num_frames, contract.max_candidates),
+                is_target=num_frames >= contract.grid.num_frames,
             )
         )
         start += num_frames

@@ -27,7 +27,7 @@ def main() -> int:
         machine = f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} CPUs"
         print(f"# Benchmarks\n\n{machine}\n")
         failed = 0
-        for module, arguments in (("perf.scan", [str(film)]), ("perf.queries", [])):
+        for module, arguments in (("perf.scan", [str(film)]), ("perf.queries", []), ("perf.captions", [])):
             print(f"\n## `python -m {module}`\n", flush=True)
             failed += subprocess.run([sys.executable, "-m", module, *arguments]).returncode != 0
     return int(failed > 0)

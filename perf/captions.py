@@ -219,7 +219,9 @@ def total(replies: list[ChatReply]) -> int:
 def device() -> str:
     from vllm.platforms import current_platform
 
-    return current_platform.get_device_name() or f"{os.cpu_count()} CPU cores"
+    if current_platform.is_cpu():
+        return f"{os.cpu_count()} CPU cores"
+    return current_platform.get_device_name()
 
 
 TASKS = {"ours": ours, "peer": peer, "captions": captions}

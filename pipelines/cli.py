@@ -98,6 +98,145 @@ def refilter(
 
 
 @app.command()
+def generate(  # noqa: PLR0913 - the options of a command line
+    stories: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Story scripts, or folders of them; none is the story that comes along."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Gets a folder for each story.")] = Path(
+        "out/generate"
+    ),
+    mode: Annotated[str, typer.Option(help="memento, storymem or wan (no memory).")] = "memento",
+    reference: Annotated[
+        list[Path] | None, typer.Option(help="A picture to remember before the first shot. Repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed gives another film.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Of the solver (40).")] = None,
+    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH (what the model was made for).")] = None,
+    frames: Annotated[int | None, typer.Option(help="Of a shot, 4n+1, at 16 a second.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance (3.5).")] = None,
+    shots: Annotated[int | None, typer.Option(help="Only the first so many shots.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights: a path, a name, or debug. Else the newest of make train.", show_default=False
+        ),
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="LoRA and queries: a path, memento or storymem.")
+    ] = None,
+    t2v: Annotated[str | None, typer.Option(help="Wan2.2-T2V for first shots: a path, or none.")] = None,
+    codec: Annotated[str, typer.Option(help="auto, wan, dct, or a path.")] = "auto",
+    text: Annotated[str, typer.Option(help="auto, umt5, hashed, or a path.")] = "auto",
+    clip: Annotated[str | None, typer.Option(help="Folder of CLIP, or none.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    placement: Annotated[str, typer.Option(help="Of the experts: auto, both, one or layers.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
+    merge: Annotated[bool, typer.Option(help="Add the LoRA into the weights.")] = True,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting or switch, e.g. queries=low (docs/generate.md)."),
+    ] = None,
+) -> None:
+    """Story scripts in, films and a page for each out. Run it again any time: finished shots are kept."""
+    from curation.stage import StopRun
+    from pipelines import generate_command, generate_settings
+
+    with plain_errors():
+        for name, value, known in (
+            ("placement", placement, ("auto", "both", "one", "layers")),
+            ("dtype", dtype, ("auto", "bf16", "fp32")),
+        ):
+            if value not in known:
+                raise StopRun(f"--{name} {value}: there are {', '.join(known)}")
+        order = generate_command.Order(
+            stories=stories or (), output=output, mode=mode, references=reference or (), seed=seed,
+            steps=steps, guidance=guidance, size=size, frames=frames, shots=shots,
+            settings=generate_settings.parse_settings(set_ or []),
+        )  # fmt: skip
+        named = {
+            "model": model, "adapter": adapter, "t2v": t2v, "codec": codec, "text": text, "clip": clip,
+            "device": device, "placement": placement, "dtype": dtype, "merge": merge,
+        }  # fmt: skip
+        generate_command.main(order, named)
+
+
+@app.command()
+def cache(  # noqa: PLR0913 - the options of a command line
+    recipe: Annotated[
+        str | None, typer.Option(help="The training that will read it; what else is given overrides its own.")
+    ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Folder that curate published, or a file in the official JSON form.")
+    ] = None,
+    where: Annotated[str | None, typer.Option(help="SQL over the view `sequences`: only these.")] = None,
+    folder: Annotated[Path | None, typer.Option("--cache", help="The cache (else out/train/cache).")] = None,
+    codec: Annotated[str | None, typer.Option(help="wan, dct, or the path of Wan's video codec.")] = None,
+    text: Annotated[str | None, typer.Option(help="umt5, hashed, or the path of umT5.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base model, with codec and text encoder beside it: path or name.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Of a shot: FRAMESxHEIGHTxWIDTH.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Of what is stored: bf16 or fp32.")] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad sequences out instead of stopping.")
+    ] = False,
+    on_ray: Annotated[bool, typer.Option("--ray", help="On Ray: RAY_ADDRESS's cluster, or here.")] = False,
+    device: Annotated[str | None, typer.Option(help="cuda or cpu (else CUDA where there is one).")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every byte of what is there.")] = False,
+    official: Annotated[
+        Path | None, typer.Option(help="Also write the sequences there, in the official JSON form.")
+    ] = None,
+) -> None:
+    """Encode a dataset's videos and captions for training, once; finished work is kept."""
+    from pipelines import cache_command
+
+    order = cache_command.CacheOrder(
+        recipe=recipe, dataset=dataset, where=where, cache=folder, codec=codec, text=text, base=base,
+        size=size, dtype=dtype, skip_bad=skip_bad,
+    )  # fmt: skip
+    with plain_errors():
+        cache_command.main(order, on_ray=on_ray, device=device, verify=verify, official=official)
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="debug, low_noise_480p, high_noise_480p ... (docs/train.md).")
+    ],
+    dataset: Annotated[
+        Path | None, typer.Option(help="Folder of make curate, or a file of the official JSON form.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Gets a folder for each expert.")
+    ] = None,
+    expert: Annotated[str | None, typer.Option(help="high, low or both (what the recipe says).")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any field of the recipe, e.g. optim.lr=1e-4. Repeatable."),
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what memory and time it needs; train nothing.")
+    ] = False,
+    resume: Annotated[
+        str, typer.Option(help="auto: go on where there is a checkpoint; none: refuse to.")
+    ] = "auto",
+    small: Annotated[
+        bool, typer.Option("--small", help="The recipe's objective at debug size, for a CPU.")
+    ] = False,
+) -> None:
+    """A published dataset in, checkpoints of the model out. Run it again any time: it goes on exactly."""
+    from pipelines import train_command
+
+    with plain_errors():
+        order = train_command.Order(
+            recipe=recipe, dataset=dataset, output=output, expert=expert, settings=set_ or (), plan=plan,
+            resume=resume, small=small,
+        )  # fmt: skip
+        train_command.main(order)
+
+
+@app.command()
 def convert(
     source: Annotated[Path, typer.Argument(help="Weights: a file or folder in any form.")],
     target: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
@@ -194,10 +333,12 @@ class plain_errors:
         from curation.stage import StopRun, Verdict
         from curation.story_script import StoryError
         from curation.weights import WeightsDamaged, WeightsMissing
-        from memento_model.errors import CheckpointError
+        from memento_model.errors import CheckpointError, DataError, LaunchError
 
         ours = (
             CheckpointError,
+            DataError,
+            LaunchError,
             SettingsError,
             NothingFound,
             MissingExtra,

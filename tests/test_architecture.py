@@ -13,7 +13,7 @@ from tests.support import REPOSITORY
 
 SOURCES = sorted(
     path
-    for folder in ("curation", "memento_model", "pipelines", "perf", "tests")
+    for folder in ("benchmark", "curation", "memento_model", "pipelines", "perf", "tests")
     for path in (REPOSITORY / folder).rglob("*.py")
 )
 MAX_FILE, MAX_FUNCTION = 400, 60
@@ -62,7 +62,7 @@ def test_every_module_is_packaged():
     declared = set(project["tool"]["setuptools"]["packages"])
     there = {
         str(path.parent.relative_to(REPOSITORY)).replace("/", ".")
-        for top in ("curation", "memento_model", "pipelines")
+        for top in ("benchmark", "curation", "memento_model", "pipelines")
         for path in (REPOSITORY / top).rglob("*.py")
     }
     assert there == declared

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -262,7 +263,8 @@ def test_what_is_written_beside_answers(vllm_client, tiny_qwen3vl):
     assert "prefix_caching" not in vllm_client.sampling  # answers do not depend on it
 
 
-def test_a_damaged_model_is_one_line(tiny_qwen3vl, vllm_settings, tmp_path):
+def test_a_damaged_model_is_one_line(tiny_qwen3vl, vllm_settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # the log of a dead engine stays
     pytest.importorskip("vllm", reason="vLLM is not installed")
     from dataclasses import replace
 
@@ -281,7 +283,8 @@ def test_a_damaged_model_is_one_line(tiny_qwen3vl, vllm_settings, tmp_path):
 
 
 @pytest.mark.slow
-def test_starts_quietly_and_a_dead_engine_stops_the_run(vllm_settings, capfd):
+def test_starts_quietly_and_a_dead_engine_stops_the_run(vllm_settings, capfd, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     pytest.importorskip("vllm", reason="vLLM is not installed")
     from curation.models.vllm_client import VllmClient
 
@@ -318,11 +321,13 @@ def _outcome(client) -> object:
 
 
 def _children() -> set[int]:
-    """Processes below this one."""
+    """Processes below this one; Python's resource tracker is no engine and lives on."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
+                if b"resource_tracker" in (entry / "cmdline").read_bytes():
+                    continue
                 parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue

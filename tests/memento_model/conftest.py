@@ -18,3 +18,21 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="package")
+def crew_of_two():
+    """Two processes that run functions together."""
+    from tests.memento_model.processes import Crew
+
+    with Crew(2) as crew:
+        yield crew
+
+
+@pytest.fixture(scope="package")
+def crew_of_four():
+    """Four of them."""
+    from tests.memento_model.processes import Crew
+
+    with Crew(4) as crew:
+        yield crew

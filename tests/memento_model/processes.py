@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import multiprocessing
 import os
 import socket
-import traceback
 
 import torch
 
@@ -18,10 +19,14 @@ def free_port():
 
 
 class Crew:
-    """`size` processes; every call of `run` is a run of its own with all of them."""
+    """`size` processes; every call of `run` is a run of its own with all of them.
+
+    They are forked from a server that has imported the model once.
+    """
 
     def __init__(self, size):
-        context = torch.multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.memento_model.spread"])
         self.size, self._pipes, self.processes = size, [], []
         for rank in range(size):
             here, there = context.Pipe()
@@ -30,41 +35,66 @@ class Crew:
             there.close()
             self._pipes.append(here)
             self.processes.append(process)
+        for pipe in self._pipes:
+            assert pipe.poll(200), "a process did not start"
+            pipe.recv()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self.processes:
+            process.join(5)
+            if process.is_alive():
+                process.kill()
+                process.join()
 
     def run(self, function, *args, context_parallel=1, timeout_s=60.0):
-        """What `function(world, *args)` returned in each process; its error, as text, where it raised one."""
+        """What `function(world, *args)` returned in each process; its exception where it raised one.
+
+        None stands for a process that is gone.
+        """
         settings = {"context_parallel": context_parallel, "device": "cpu", "timeout_s": timeout_s}
         port = free_port()
         for pipe in self._pipes:
-            pipe.send((function, args, settings, port))
+            pipe.send_bytes(_pack((function, args, settings, port)))
         answers = []
         for pipe in self._pipes:
             try:
-                answers.append(pipe.recv() if pipe.poll(120) else "no answer")
+                assert pipe.poll(100), "a process neither answered nor ended"
+                answers.append(_unpack(pipe.recv_bytes()))
             except EOFError:
-                answers.append("gone")
+                answers.append(None)
         return answers
 
     def results(self, function, *args, **settings):
         """Like `run`, where an error anywhere is a failure."""
         answers = self.run(function, *args, **settings)
-        assert not any(isinstance(answer, str) for answer in answers), "\n".join(map(str, answers))
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
         return answers
 
-    def close(self):
-        for pipe in self._pipes:
-            pipe.close()
-        for process in self.processes:
-            process.join(10)
-            if process.is_alive():
-                process.kill()
+
+def _pack(value):
+    """By value: tensors in a pipe would share their memory with the receiver."""
+    packed = io.BytesIO()
+    torch.save(value, packed)
+    return packed.getvalue()
+
+
+def _unpack(data):
+    return torch.load(io.BytesIO(data), weights_only=False)
 
 
 def _serve(pipe, rank, size):
     torch.set_num_threads(1)
+    pipe.send("here")
     while True:
         try:
-            function, args, settings, port = pipe.recv()
+            function, args, settings, port = _unpack(pipe.recv_bytes())
         except EOFError:
             return
         os.environ |= {
@@ -74,8 +104,8 @@ def _serve(pipe, rank, size):
         try:
             with launched(**settings) as world:
                 answer = function(world, *args)
-        except Exception as error:
-            answer = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+        except Exception as error:  # noqa: BLE001 - the test looks at it
+            answer = error
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
-        pipe.send(answer)
+        pipe.send_bytes(_pack(answer))

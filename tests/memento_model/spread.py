@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partialmethod
+
 import torch
 
+from memento_model.codec import GreyLatents
+from memento_model.conditioning import Memory, condition_shot
 from memento_model.config import Compat, Layout, ModelConfig
+from memento_model.flow import MEMENTO
 from memento_model.keyframe_query import KeyframeQuery
 from memento_model.lora import inject_lora
 from memento_model.losses import velocity_loss
 from memento_model.parallel import parallelise
+from memento_model.sampler import Sampling, ShotText
+from memento_model.sampler import sample as run_sampler
 from memento_model.sharding import average_gradients, clip_gradients, full_state, load_full_state
 from memento_model.train_config import ScaleConfig
 from memento_model.transformer import MementoTransformer, initialise
@@ -17,6 +25,7 @@ CONFIG = ModelConfig(
     width=96, num_heads=4, num_layers=2, ffn_width=64, freq_dim=16, text_dim=24, text_len=8, lora_rank=4,
     lora_alpha=4, num_local_queries=3, num_global_queries=2, selected_local=2, selected_global=1,
 )  # fmt: skip
+PLAIN = ScaleConfig(dtype="fp32", checkpoint_activations=False)
 FORMS = {
     "split": (1, "split", "joint"),
     "joint": (1, "joint", "joint"),
@@ -94,12 +103,17 @@ def predict(transformer, query, given):
 
 def optimiser(transformer, query):
     trainable = [p for module in (transformer, query) for p in module.parameters() if p.requires_grad]
-    return torch.optim.AdamW(trainable, lr=1e-2), trainable
+    # A larger eps than usual: Adam would blow the rounding error of gradients near 1e-9 up to a whole step.
+    return torch.optim.AdamW(trainable, lr=1e-3, eps=1e-6), trainable
 
 
 def steps(world, scale, form, num_steps=1, *, start=None, train_base=False, max_norm=1.0):
     """Training steps, one sample per data rank; (losses, predictions, gradient norms, full state)."""
-    transformer, query = models(FORMS[form][2], train_base=train_base, seed=0 if start is None else 7)
+    transformer, query = models(FORMS[form][2], train_base=train_base)
+    if start is not None:
+        with torch.no_grad():
+            for parameter in optimiser(transformer, query)[1]:
+                parameter.zero_()
     parallelise(transformer, query, scale=scale, world=world)
     modules = {"transformer": transformer, "keyframe_query": query}
     optim, trainable = optimiser(transformer, query)
@@ -153,4 +167,79 @@ def alone(form, num_samples, num_steps=1, *, train_base=False, max_norm=1.0):
     }  # fmt: skip
 
 
-PLAIN = ScaleConfig(dtype="fp32", checkpoint_activations=False)
+def steps_of(world, more, *args):
+    """`steps` with keyword arguments; `compiler` replaces the one that generates code."""
+    if "compiler" in more:
+        compiler = more.pop("compiler")
+        compile_blocks = MementoTransformer.compile_repeated_blocks
+        MementoTransformer.compile_repeated_blocks = partialmethod(compile_blocks, backend=compiler)
+    return steps(world, *args, **more)
+
+
+def exchanges(world):
+    """Type and parts (q, k, v or one) of every message of a forward pass in bf16, and its relative error."""
+    given = sample("split", 3)
+    exact = predict(*models(), given)[0].detach()
+    transformer, query = models()
+    transformer.cast(torch.bfloat16)
+    parallelise(transformer, query, scale=PLAIN, world=world)
+    seen, send = [], torch.distributed.all_to_all_single
+
+    def spy(output, rows, *args, **more):
+        seen.append((rows.dtype, rows.shape[2] if rows.ndim == 5 else 1))
+        return send(output, rows, *args, **more)
+
+    torch.distributed.all_to_all_single = spy
+    try:
+        with torch.no_grad():
+            made = predict(transformer, query, given)[0]
+    finally:
+        torch.distributed.all_to_all_single = send
+    return {"forward": seen, "near": ((made - exact).norm() / exact.norm()).item()}
+
+
+def sampled(world, scale):
+    """A shot from noise: four solver steps with guidance, both experts."""
+    experts = {}
+    for seed, expert in enumerate(("high", "low")):
+        transformer, _ = models(seed=seed)
+        parallelise(transformer.eval(), scale=scale, world=world)
+        experts[expert] = transformer
+    generator = torch.Generator().manual_seed(11)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    grey = GreyLatents(frame_cfhw=draw(16, 1, 2, 6), video_cfhw=draw(16, 3, 2, 6))
+    conditioning = condition_shot(
+        grey,
+        memory=Memory(latents_cmhw=draw(16, 2, 2, 6), times=(0, 11)),
+        given=None,
+        start_frame=81,
+        num_identities=1,
+        compat=Compat(),
+    )
+    text = ShotText(
+        prompt_td=draw(6, 24),
+        negative_td=draw(3, 24),
+        identity_td=draw(4, 24),
+        identity_negative_td=draw(1, 24),
+    )
+    sampling = Sampling(schedule=replace(MEMENTO, steps=4), guidance={"high": 3.5, "low": 3.5})
+    noise = draw(1, 16, conditioning.layout.num_frames, 2, 6)
+    return run_sampler(experts.get, {"high": conditioning, "low": conditioning}, text, noise, sampling)
+
+
+def load_a_wrong_state(world):
+    transformer, query = models()
+    parallelise(transformer, query, scale=replace(PLAIN, shard=True), world=world)
+    modules = {"transformer": transformer, "keyframe_query": query}
+    state = full_state(modules)
+    if world.is_first:
+        state["model"]["keyframe_query.other"] = state["model"].pop("keyframe_query.queries")
+    load_full_state(modules, state)
+
+
+def share_three_heads(world):
+    transformer = MementoTransformer.from_config(replace(CONFIG, num_heads=3))
+    parallelise(transformer, scale=PLAIN, world=world)

@@ -31,7 +31,13 @@ class StopsAt:
 
     def __init__(self, stem=None, number=None):
         self.stem, self.number = stem, number
-        self.steps, self.shots, self.previews = [], [], []
+        self.steps, self.shots, self.previews, self.aside = [], [], [], []
+
+    def story(self, plans, aside):
+        self.aside = list(aside)
+
+    def begin(self, plan):
+        self.steps.append((plan.stem, 0))
 
     def step(self, plan, number, steps, preview):
         self.steps.append((plan.stem, number))
@@ -87,8 +93,38 @@ def test_memory_is_never_stale(tmp_path):
         False,
         False,
     ]  # shot 1 has no subject slot
+    assert watcher.aside == ["01_02", "01_03", "01_04"]
     left, right = contents(tmp_path / "a"), contents(tmp_path / "b")
-    assert {name: left[name] for name in right} == right
+    kept = {name for name in left if name.startswith("earlier/")}
+    assert {name: left[name] for name in left.keys() - kept} == right
+    group = json.loads(next((tmp_path / "a/earlier").glob("*/01_02.json")).read_text())
+    assert {f"earlier/{group['key'][:12]}/{name}" for name in group["files"]} <= kept
+
+
+def test_finished_shots_outlive_a_shorter_run(tmp_path):
+    generate(tmp_path, story(4))
+    before = contents(tmp_path)
+    watcher = StopsAt()
+    made = models()
+    generator = StoryGenerator(made, memento_memory(made), SETTINGS, tmp_path, watcher)
+    generator.run(story(4), num_shots=2)
+    assert watcher.shots == [("01_01", True), ("01_02", True)]
+    assert contents(tmp_path).keys() == before.keys()
+    generate(tmp_path, story(4))
+    assert contents(tmp_path) == before
+
+
+def test_what_a_stopped_run_left_is_cleared(tmp_path):
+    generate(tmp_path / "whole", story(2))
+    folder = tmp_path / "other"
+    generate(folder, story(3), GenerateSettings(steps=2, grid=GRID))
+    for record in folder.glob("*.json"):
+        record.unlink()  # as if every shot had been stopped between its files
+    (folder / ".part-01_03").mkdir()
+    (folder / "mine.txt").write_text("not a shot's")
+    generate(folder, story(2))
+    (folder / "mine.txt").unlink()
+    assert contents(folder) == contents(tmp_path / "whole")
 
 
 def test_a_damaged_file_is_made_again_with_all_that_follows(tmp_path):
@@ -109,7 +145,10 @@ def test_the_record_says_what_was_seen(tmp_path):
     assert last["memory"]["low"]["num_local"] == 6
     assert len(last["memory"]["low"]["frames"]) == 8
     assert {shot for shot, _ in last["memory"]["high"]["candidates"]} >= {"01_03"}
-    assert set(last["files"]) == {"01_04.mp4", "01_04_subject.png", "state/01_04.safetensors"}
+    stills = {f"stills/01_04_{frame:03d}.jpg" for frame in last["stills"]}
+    assert set(last["files"]) == {"01_04.mp4", "01_04_subject.png", "state/01_04.safetensors"} | stills
+    seen = {f"stills/{shot}_{frame:03d}.jpg" for shot, frame in last["memory"]["low"]["candidates"]}
+    assert all((tmp_path / name).is_file() for name in seen)
 
 
 @pytest.mark.parametrize("memory", [Forgetful(), StoryMemMemory(ThumbnailEmbedder()), None])

@@ -1,0 +1,250 @@
+"""Our transformer and queries against plain ones with the published code's choices (`perf.model_plain`).
+
+    python -m perf.model [--repeat 9] [--threads 1] [--sizes debug,mid]
+    python -m perf.model --device cuda        # one block at full size as well
+
+Same weights and inputs, results compared in the same run; calls alternate, and a ratio is the median of the
+ratios of neighbouring calls, so that other work on the machine touches both sides. Peak memory is the largest
+sum of live allocations during a call, from PyTorch's own allocation events, above what was there before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memento_model.config import Debug, Layout, ModelConfig
+from memento_model.keyframe_query import KeyframeQuery
+from memento_model.transformer import MementoTransformer, initialise
+from perf.model_plain import CHOICES, PlainQuery, PlainTransformer
+
+GOALS = {"forward": ">= 1.5", "memory": "<= 0.6", "queries": ">= 3"}
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model and the sequence that it gets.
+
+    Attributes:
+        config: shape of the model.
+        layout: latent frames.
+        grid: latent rows and columns.
+        candidates: frames that the queries choose from.
+    """
+
+    config: ModelConfig
+    layout: Layout
+    grid: tuple[int, int]
+    candidates: int = 16
+
+    @property
+    def tokens(self) -> int:
+        """Of the whole sequence."""
+        rows, columns = self.grid
+        return self.layout.num_frames * (rows // 2) * (columns // 2)
+
+
+def sizes() -> dict[str, Size]:
+    debug = Debug()
+    _, frames, rows, columns = debug.grid.latent_shape
+    mid = replace(
+        debug.model, width=512, num_heads=8, ffn_width=1408, freq_dim=256, text_dim=512, text_len=512
+    )
+    return {
+        "debug": Size(
+            debug.model, Layout(identity_frames=1, memory_frames=8, target_frames=frames), (rows, columns)
+        ),
+        "mid": Size(mid, Layout(identity_frames=1, memory_frames=8, target_frames=5), (24, 40)),
+    }
+
+
+# -- models and inputs ----------------------------------------------------------------------------
+
+
+def make_models(size: Size, device: str = "cpu") -> tuple[MementoTransformer, KeyframeQuery]:
+    """Both with random weights; the output layer does not start at zero."""
+    transformer = MementoTransformer.from_config(size.config)
+    initialise(transformer, seed=0)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        transformer.proj_out.weight.normal_(0, 0.05)
+    return transformer.eval().to(device), KeyframeQuery(size.config).eval().to(device)
+
+
+def make_inputs(size: Size, device: str = "cpu") -> dict[str, Any]:
+    """Arguments of one forward pass, a batch of one."""
+    generator, config = torch.Generator().manual_seed(1), size.config
+    frames, memory = size.layout.num_frames, size.layout.memory_frames
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(device)
+
+    positions = [-512, *range(-3 * memory, 0, 3), *range(size.layout.target_frames)]
+    return {
+        "latents_bcfhw": draw(1, config.in_channels, frames, *size.grid),
+        "timestep_b": torch.tensor([811.0], device=device),
+        "text_bld": draw(1, config.text_len // 2, config.text_dim),
+        "positions_bf": torch.tensor([positions], device=device),
+        "layout": size.layout,
+        "identity_text": [draw(1, config.text_len // 4, config.text_dim)],
+    }
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    return dict(module.named_parameters())
+
+
+# -- measuring ------------------------------------------------------------------------------------
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def peak_bytes(call: Callable[[], Any]) -> int:
+    """Largest sum of live allocations on the CPU during `call`, above what was there before."""
+    with torch.profiler.profile(
+        profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]
+    ) as seen:
+        kept = call()
+    live = peak = 0
+    assert seen.profiler is not None
+    assert seen.profiler.kineto_results is not None
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    assert events, "no allocation was seen"
+    del kept
+    return peak
+
+
+def ratio(ours: Callable[[], Any], plain: Callable[[], Any], repeat: int) -> tuple[float, float, float]:
+    """Median seconds of both and the median of plain / ours, alternating, after one call of either."""
+    ours()
+    plain()
+    pairs = [(seconds(ours), seconds(plain)) for _ in range(repeat)]
+    return (
+        statistics.median(a for a, _ in pairs),
+        statistics.median(b for _, b in pairs),
+        statistics.median(b / a for a, b in pairs),
+    )
+
+
+def agree(ours: Tensor, plain: Tensor) -> float:
+    """Largest difference over the largest magnitude; an error if it is not rounding."""
+    difference = ((ours - plain).abs().max() / plain.abs().max()).item()
+    assert difference <= TOLERANCE, f"ours and the plain form differ by {difference:.1e}"
+    return difference
+
+
+def train_step(forward: Callable[[], Tensor], module: nn.Module) -> None:
+    module.zero_grad(set_to_none=True)
+    forward().square().mean().backward()
+
+
+def transformer_rows(size: Size, repeat: int) -> list[str]:
+    """Time and memory of a forward pass and of a training step; then what each choice costs alone."""
+    model, inputs = make_models(size)[0], make_inputs(size)
+    weights = weights_of(model)
+
+    def plain_with(choices: frozenset[str]) -> Callable[[], Tensor]:
+        peer = PlainTransformer(weights, size.config, choices)
+        return lambda: peer(**inputs)
+
+    ours, plain = (lambda: model(**inputs)), plain_with(CHOICES)
+    rows = []
+    with torch.no_grad():
+        difference = agree(ours(), plain())
+        a, b, times = ratio(ours, plain, repeat)
+        used = peak_bytes(ours), peak_bytes(plain)
+        rows.append(line("forward", a, b, times, used))
+        for left_out in sorted(CHOICES - {"residual"}):
+            peer = plain_with(CHOICES - {left_out})
+            a, b, times = ratio(ours, peer, max(3, repeat // 2))
+            rows.append(line(f"forward, plain without {left_out}", a, b, times, (used[0], peak_bytes(peer))))
+    calls = (lambda: train_step(ours, model)), (lambda: train_step(plain, model))
+    a, b, times = ratio(*calls, max(3, repeat // 2))
+    rows.append(line("forward and backward", a, b, times, (peak_bytes(calls[0]), peak_bytes(calls[1]))))
+    rows.append(f"| outputs differ by | {difference:.0e} of the largest | | | | | |")
+    return rows
+
+
+def query_rows(size: Size, repeat: int) -> list[str]:
+    """Time and memory of the queries' scores."""
+    query = make_models(size)[1]
+    peer = PlainQuery(weights_of(query), size.config)
+    generator, width = torch.Generator().manual_seed(2), size.config.width
+    candidates = torch.randn(1, 16, size.candidates, *size.grid, generator=generator)
+    contexts = torch.randn(2, 1, size.config.text_len, width, generator=generator).unbind(0)
+    positions = torch.arange(-3 * size.candidates, 0, 3)[None]
+    calls = (
+        lambda: query(candidates, positions, *contexts).scores_bqf,
+        lambda: peer(candidates, positions, *contexts),
+    )
+    with torch.no_grad():
+        agree(calls[0](), calls[1]())
+        a, b, times = ratio(*calls, repeat)
+        return [line("queries", a, b, times, (peak_bytes(calls[0]), peak_bytes(calls[1])))]
+
+
+def line(what: str, ours_s: float, plain_s: float, times: float, used: tuple[int, int]) -> str:
+    mib = [f"{number / 2**20:.1f}" for number in used]
+    return (
+        f"| {what} | {ours_s * 1e3:.1f} | {plain_s * 1e3:.1f} | {times:.2f} "
+        f"| {mib[0]} | {mib[1]} | {used[0] / used[1]:.2f} |"
+    )
+
+
+def report(names: list[str], repeat: int) -> str:
+    lines = []
+    for name in names:
+        size = sizes()[name]
+        shape = size.config
+        lines += [
+            f"### {name}: width {shape.width}, {shape.num_heads} heads, {shape.num_layers} blocks, "
+            f"{size.tokens} tokens; fp32 on {torch.get_num_threads()} thread(s) of the CPU",
+            "",
+            "| what | ours ms | plain ms | plain / ours | ours MiB | plain MiB | ours / plain |",
+            "|---|---|---|---|---|---|---|",
+            *transformer_rows(size, repeat),
+            *query_rows(size, repeat),
+            "",
+        ]
+    goals = f"forward {GOALS['forward']}, memory {GOALS['memory']}, queries {GOALS['queries']}"
+    lines.append(f"Goals: {goals}. Weights are fp32 here, so the residual stream is fp32 on both sides.")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--sizes", default="debug,mid")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument(
+        "--peak-tflops", type=float, default=989.0, help="dense bf16 of the GPU; H100, H200: 989"
+    )
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    print(report(options.sizes.split(","), options.repeat))
+    if options.device == "cuda":
+        from perf.model_block import block_report
+
+        print(block_report(options.peak_tflops))
+    else:
+        print("\nOne block at full size: not measured here; `--device cuda` on a machine with a GPU does.")
+
+
+if __name__ == "__main__":
+    main()

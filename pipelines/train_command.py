@@ -1,0 +1,229 @@
+"""`memento train`: a recipe to checkpoints, one expert after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from curation.stage import StopRun
+
+if TYPE_CHECKING:
+    from memento_model.launch import World
+    from memento_model.train_config import TrainConfig
+    from memento_model.train_inputs import TrainInputs
+    from memento_model.trainer import Run
+
+DEMO = Path("out/demo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a user asks for.
+
+    Attributes:
+        recipe: name of a recipe.
+        dataset: instead of the recipe's.
+        output: instead of the recipe's.
+        expert: high, low or both; None is the recipe's.
+        settings: `field=value` items.
+        plan: say what it will need; train nothing.
+        resume: `auto`: go on where there is a checkpoint; `none`: start afresh.
+        small: the recipe's objective at debug size.
+    """
+
+    recipe: str = "debug"
+    dataset: Path | None = None
+    output: Path | None = None
+    expert: str | None = None
+    settings: Sequence[str] = ()
+    plan: bool = False
+    resume: str = "auto"
+    small: bool = False
+
+
+def main(order: Order, console: Console | None = None) -> list[Path]:
+    """Train, or plan.
+
+    Returns:
+        The last checkpoint of each expert.
+
+    Raises:
+        StopRun, SettingsError, DataError, CheckpointError, WeightsMissing, MissingExtra, LaunchError: with
+            one line for the user; what is written can be gone on from.
+    """
+    from curation.optional import require
+
+    console = console or Console(soft_wrap=True, markup=False, highlight=False)
+    for package in ("torch", "safetensors", "diffusers", "peft", "ftfy"):
+        require(package, extra="train")
+    from memento_model.launch import launched
+    from pipelines.train_settings import configs
+
+    asked = configs(order)
+    show_plan(asked[0], console, whole=order.plan)
+    if order.plan:
+        return []
+    make_demo(asked[0], console)
+    made = []
+    with launched(context_parallel=asked[0].scale.context_parallel) as world:
+        for config in asked:
+            made.append(train(config, world, order.resume, console))
+    return made
+
+
+def make_demo(config: TrainConfig, console: Console) -> None:
+    """Curate the demo dataset if that is what is asked for and it is not there."""
+    import os
+
+    place = Path(config.data.dataset)
+    if place != DEMO or (place / "annotations.duckdb").exists() or os.environ.get("RANK", "0") != "0":
+        return
+    from pipelines import curate_command
+
+    console.print(f"{place} is not there yet: making the demo dataset first (make curate)")
+    curate_command.main(
+        ["demo"],
+        Path("datasets.yaml"),
+        output=None,
+        preset=None,
+        settings={},
+        explain_only=False,
+        on_ray=True,
+    )
+
+
+def train(config: TrainConfig, world: World, resume_mode: str, console: Console) -> Path:
+    """Train one expert; returns its last checkpoint."""
+    from memento_model import train_state
+    from memento_model.trainer import Feed, build, fit
+    from memento_model.watch import Recorder
+
+    folder = Path(config.output) / config.expert
+    found = train_state.step_folders(folder)
+    if found and resume_mode == "none":
+        raise StopRun(
+            f"{folder}: holds a run at {found[-1].name}; go on with --resume auto, choose another --output, "
+            "or remove it"
+        )
+    say = console.print if world.is_first else lambda *_: None
+    say(f"{config.name}, {config.expert}-noise expert, into {folder}")
+    inputs = read(config, world, console)
+    from memento_model.train_inputs import open_cache
+
+    latents = open_cache(config, inputs)
+    run = build(config, world)
+    run.feed = Feed(inputs.train, latents, config, world.device)
+    if found:
+        train_state.resume(run, found[-1])
+        say(f"going on at {found[-1].name}")
+        if run.step >= config.steps:
+            say(f"all {config.steps} steps are done")
+            return found[-1]
+    validation = Feed(inputs.validation, latents, config, world.device) if inputs.validation else None
+    watch = Recorder(folder, say, validation=validation, paint=painter(run, validation or run.feed))
+    fit(run, watch, train_state.Checkpoints(folder, config.watch.keep_last))
+    last = train_state.step_folders(folder)[-1] if world.is_first else folder
+    say(f"checkpoint: {last}")
+    return last
+
+
+def read(config: TrainConfig, world: World, console: Console) -> TrainInputs:
+    """Samples, checked; the cache filled by the first process."""
+    from memento_model.train_inputs import fill_cache, read_inputs
+
+    inputs = None
+    if world.is_first:
+        inputs = read_inputs(config)
+
+        def progress(what: str, done: int, total: int) -> None:
+            if done == total or done % max(1, total // 10) == 0:
+                console.print(f"  encoding {what}: {done} of {total}")
+
+        inputs, _ = fill_cache(config, inputs, progress=progress)
+        for fault in inputs.faults:
+            console.print(f"left out: {fault}", style="yellow")
+        told = f"{len(inputs.train)} sequences to train on, {len(inputs.validation)} held out"
+        console.print(f"{told}{f', {inputs.skipped} samples left out' if inputs.skipped else ''}")
+    made = world.share(inputs)
+    assert made is not None
+    return made
+
+
+def painter(run: Run, feed: Any) -> Any:
+    """Makes pictures of what is learned."""
+    from memento_model.cache_encoders import Encoders
+    from memento_model.train_pictures import Painter
+
+    if not run.config.watch.sample_every:
+        return None
+    encoders = Encoders.of(run.config, run.world.device)
+    return Painter(feed, lambda: encoders.codec(run.world.device), other_expert(run))
+
+
+def other_expert(run: Run) -> Any:
+    """The newest checkpoint of the other expert in the same output, where there is one."""
+    from memento_model.checkpoints import load_expert, open_checkpoint
+    from memento_model.train_state import step_folders
+
+    if run.config.base is not None:
+        return None  # as large as this one; pictures do not justify it
+    name: Any = "low" if run.config.expert == "high" else "high"
+    found = step_folders(Path(run.config.output) / name)
+    if not found:
+        return None
+    checkpoint = open_checkpoint(found[-1])
+    if checkpoint.settings.get("model") != _told_model(run):
+        return None
+    import torch
+
+    loaded = load_expert(checkpoint, name, dtype=torch.float32, compat=run.config.compat)
+    return loaded.transformer.to(run.world.device).eval()  # type: ignore[arg-type]
+
+
+def _told_model(run: Run) -> Any:
+    from memento_model.foreign_config import to_our_config
+
+    return to_our_config(run.model)
+
+
+def show_plan(config: TrainConfig, console: Console, *, whole: bool) -> None:
+    """The estimated budget: a line before a run, the table of all machines with `--plan`."""
+    from memento_model.train_plan import MACHINES, advice, budget, cache_bytes, count
+
+    counts = count(config)
+    devices = 8 if config.scale.shard else 1
+    own = budget(config, counts, devices)
+    told = [
+        f"{config.name}: {(counts.frozen + counts.trained) / 1e6:,.0f} M weights",
+        f"{counts.trained / 1e6:,.1f} M of them trained",
+        f"up to {counts.tokens:,} tokens and {counts.flops / 1e12:,.2f} TFLOP a sample",
+        f"estimated memory {own.total:.1f} GiB on each of {devices} device(s)",
+        f"cache about {cache_bytes(config, 1000) / 2**30:.1f} GiB for 1000 clips",
+    ]
+    console.print(", ".join(told))
+    if not whole:
+        return
+    table = Table("estimates, GiB a device", title=f"{config.name}: what it needs")
+    parts = [name for name in vars(own)]
+    for machine in MACHINES:
+        table.add_column(machine.name, justify="right")
+    advised = [advice(config, counts, machine) for machine in MACHINES]
+    for name in parts:
+        table.add_row(name, *(f"{getattr(made, name):.2f}" for _, made in advised))
+    table.add_row("total", *(f"{made.total:.1f}" for _, made in advised), end_section=True)
+    table.add_row(
+        "fits",
+        *(
+            "yes" if made.total * 2**30 <= m.gib * 1e9 else "no"
+            for (_, made), m in zip(advised, MACHINES, strict=True)
+        ),
+    )
+    table.add_row("shard (FSDP2)", *(str(way.shard).lower() for way, _ in advised))
+    table.add_row("checkpoint_activations", *(str(way.checkpoint_activations).lower() for way, _ in advised))
+    table.add_row("context_parallel", *(str(way.context_parallel) for way, _ in advised))
+    console.print(table)
