@@ -11,7 +11,7 @@ MEMENTO := $(BIN)/memento
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-train curate generate query doctor check test test-slow bench clean
+.PHONY: help setup setup-train curate train generate query doctor check test test-slow bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -30,6 +30,9 @@ setup-train:  ## what the model needs as well (torch, diffusers, ...)
 
 curate: setup  ## films to dataset: make curate FILMS=/path/to/films [PRESET=...] [OUTPUT=...] [ARGS=...]
 	@$(MEMENTO) curate "$$FILMS" $(if $(PRESET),--preset $(PRESET)) $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
+
+train: setup-train  ## dataset to model: make train [RECIPE=debug] [DATASET=...] [OUTPUT=...] [ARGS=...]
+	@$(MEMENTO) train $(or $(RECIPE),debug) $(if $(DATASET),--dataset "$(DATASET)") $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
 
 generate: export STORY := $(STORY)
 generate: setup-train  ## story script to film: make generate [STORY=file.json] [OUTPUT=...] [ARGS=...]

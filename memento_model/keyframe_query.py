@@ -2,7 +2,7 @@
 
 Axes: b batch, c latent channels, f candidate frames, h and w latent rows and columns, q queries, k picked
 frames, t text rows, d width; inside attention h is heads, e channels of a head, r and k rows and columns of
-tokens, l all of them, p numbers of a patch and a one, g the two contexts.
+tokens, l all of them, p numbers of a patch and a one.
 
 Local queries read the coming shot's caption, global ones the story's; both look at all candidates, then score
 whole frames. Six frames are picked by the local group's mean score, two more by the global group's.
@@ -16,6 +16,7 @@ as patches and projected afterwards. All exact up to rounding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -135,57 +136,47 @@ class KeyframeQuery(nn.Module):
         attn, sizes = self.query_to_text, (self.config.num_local_queries, self.config.num_global_queries)
         rows_qd = torch.cat((self.queries, self.queries_global)).float()
         q_qhe = attn.heads(_norm(attn.norm_q, _linear(attn.q, rows_qd))) * self.config.head_dim**-0.5
-        k_gbthe = attn.heads(_norm(attn.norm_k, _linear(attn.k, torch.stack(contexts_btd))))
-        pooled = [
-            torch.einsum("bhqt,btd->bqhd", torch.einsum("qhe,bthe->bhqt", q, k).softmax(dim=-1), context)
-            for q, k, context in zip(q_qhe.split(sizes), k_gbthe, contexts_btd, strict=True)
-        ]
+        pooled = []
+        for q, context_btd in zip(q_qhe.split(sizes), contexts_btd, strict=True):
+            k_bthe = attn.heads(_norm(attn.norm_k, _linear(attn.k, context_btd)))
+            weights_bhqt = torch.einsum("qhe,bthe->bhqt", q, k_bthe).softmax(dim=-1)
+            pooled.append(torch.einsum("bhqt,btd->bqhd", weights_bhqt, context_btd))
         weight_hed = attn.v.weight.float().unflatten(0, (attn.num_heads, -1))
         v_bqhe = torch.einsum("bqhd,hed->bqhe", torch.cat(pooled, dim=1), weight_hed)
         return rows_qd + _linear(attn.o, v_bqhe.flatten(2) + attn.v.bias.float())
 
     def _score(self, rows_bqd: Tensor, candidates_bcfhw: Tensor, positions_bf: Tensor) -> Tensor:
         """The visual stage, then scores [b, q, f]: means over heads and over a frame's tokens."""
-        attn, split = self.query_to_visual, self.config.rope_split
+        attn = self.query_to_visual
         patches_bfrkp = _patches(candidates_bcfhw, self.config.patch_size)
-        rows, columns = patches_bfrkp.shape[2:4]
-        turns = axis_turns(positions_bf, rows, columns, split)
-        key_hep, value_hep = self._from_patches(attn.k), self._from_patches(attn.v)
+        sizes = patches_bfrkp.shape[1:4]
+        back_bxc = _back_turns(axis_turns(positions_bf, sizes[1], sizes[2], self.config.rope_split), sizes)
+        key_dp, value_dp = self._from_patches(attn.k), self._from_patches(attn.v)
 
         # The query stands at position 0, so it is not rotated; it is normalised like the keys.
         q_bqhe = attn.heads(_norm(attn.norm_q, _linear(attn.q, rows_bqd)))
-        normed_hep = key_hep * attn.heads(_weight(attn.norm_k))[..., None]
-        logits_bqhfrk = sum(
-            torch.einsum(f"bfrkp,b{axis}qhp->bqhfrk", patches_bfrkp, torch.einsum("bxqhe,hep->bxqhp", q, key))
-            for axis, q, key in zip(
-                "frk", _turned_back(q_bqhe, turns, split), normed_hep.split(split, 1), strict=True
-            )
-        )
-        scale_bfrk = _inverse_rms(patches_bfrkp, key_hep, self.config.eps) / self.config.head_dim**0.5
-        weights_bqhl = (logits_bqhfrk * scale_bfrk[:, None, None]).flatten(3).softmax(dim=-1)
-        pooled_bqhp = torch.einsum("bqhl,blp->bqhp", weights_bqhl, patches_bfrkp.flatten(1, 3))
-        v_bqhe = torch.einsum("bqhp,hep->bqhe", pooled_bqhp, value_hep)
-        rows_bqd = rows_bqd + _linear(attn.o, v_bqhe.flatten(2))
+        normed_hep = (key_dp * _weight(attn.norm_k)[:, None]).unflatten(0, (attn.num_heads, -1))
+        along_bxqhp = torch.einsum("bxqhe,hep->bxqhp", _turned(q_bqhe, back_bxc), normed_hep)
+        logits_bfrks = _meet(patches_bfrkp, along_bxqhp.flatten(2, 3))  # s is every query and head
+        scale_bfrk = _inverse_rms(patches_bfrkp, key_dp, self.config.eps) / self.config.head_dim**0.5
+        weights_bls = (logits_bfrks * scale_bfrk[..., None]).flatten(1, 3).softmax(dim=1)
+        pooled_bqhp = (weights_bls.mT @ patches_bfrkp.flatten(1, 3)).unflatten(1, (-1, attn.num_heads))
+        value_hep = value_dp.unflatten(0, (attn.num_heads, -1))
+        v_bqd = torch.einsum("bqhp,hep->bqhe", pooled_bqhp, value_hep).flatten(2)
+        rows_bqd = rows_bqd + _linear(attn.o, v_bqd)
 
         # Scores use the bare projections, without norms; the mean over tokens is one over patches.
         q_bqhe = attn.heads(_linear(attn.q, rows_bqd))
-        scores_bqf = sum(
-            torch.einsum(f"bfrkp,b{axis}qp->bqf", patches_bfrkp, torch.einsum("bxqhe,hep->bxqp", q, key))
-            for axis, q, key in zip(
-                "frk", _turned_back(q_bqhe, turns, split), key_hep.split(split, 1), strict=True
-            )
-        )
-        return scores_bqf / (rows * columns * attn.num_heads * self.config.head_dim**0.5)
+        along_bxqp = _turned(q_bqhe, back_bxc).flatten(3) @ key_dp
+        scores_bfq = _meet_on_average(patches_bfrkp, along_bxqp)
+        return scores_bfq.mT / (attn.num_heads * self.config.head_dim**0.5)
 
     def _from_patches(self, linear: nn.Linear) -> Tensor:
-        """`linear` after the patcher, by heads: [h, e, p], the bias as the last p."""
+        """`linear` after the patcher: [d, p], the bias as the last p."""
         weight_dd, patcher = linear.weight.float(), self.memory_patcher
         assert patcher.bias is not None
-        whole_dp = weight_dd @ torch.cat(
-            (patcher.weight.float().flatten(1), patcher.bias.float()[:, None]), 1
-        )
-        whole_dp = torch.cat((whole_dp[:, :-1], whole_dp[:, -1:] + linear.bias.float()[:, None]), 1)
-        return whole_dp.unflatten(0, (self.config.num_heads, -1))
+        patcher_dp = torch.cat((patcher.weight.float().flatten(1), patcher.bias.float()[:, None]), 1)
+        return weight_dd @ patcher_dp + F.pad(linear.bias.float()[:, None], (patcher_dp.shape[1] - 1, 0))
 
     def _reset_queries(self) -> None:
         for queries in (self.queries, self.queries_global):
@@ -275,21 +266,55 @@ def _patches(latents_bcfhw: Tensor, patch: tuple[int, int, int]) -> Tensor:
     return F.pad(parts.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4), (0, 1), value=1.0)
 
 
-def _turned_back(
-    q_bqhe: Tensor, turns: tuple[Tensor, Tensor, Tensor], split: tuple[int, int, int]
-) -> list[Tensor]:
-    """Queries [b, x, q, h, e] for frames, rows and columns x: a turned key times q is a key times q turned back."""
-    made = []
-    for part_bqhe, turn in zip(q_bqhe.split(split, -1), turns, strict=True):
-        pairs_b1qhc = torch.view_as_complex(part_bqhe.unflatten(-1, (-1, 2)).contiguous())[:, None]
-        turn_bx11c = torch.view_as_complex(turn).conj()[..., None, None, :]
-        made.append(torch.view_as_real(pairs_b1qhc * turn_bx11c).flatten(-2))
-    return made
+def _back_turns(turns: tuple[Tensor, Tensor, Tensor], sizes: Sequence[int]) -> Tensor:
+    """Turns against those of frames, rows and columns, one after the other: [b, x, c], complex.
+
+    Each turns its own section of the channels; the others are zero.
+    """
+    time_bfc = torch.view_as_complex(turns[0])
+    whole_bxc = time_bfc.new_zeros(len(time_bfc), sum(sizes), sum(turn.shape[-2] for turn in turns))
+    x = c = 0
+    for turn in turns:
+        part = torch.view_as_complex(turn)
+        whole_bxc[:, x : x + part.shape[-2], c : c + part.shape[-1]] = part.conj()
+        x, c = x + part.shape[-2], c + part.shape[-1]
+    return whole_bxc
 
 
-def _inverse_rms(patches_bfrkp: Tensor, key_hep: Tensor, eps: float) -> Tensor:
+def _turned(q_bqhe: Tensor, turns_bxc: Tensor) -> Tensor:
+    """Every query turned in every way: [b, x, q, h, e]."""
+    pairs_bqhc = torch.view_as_complex(q_bqhe.unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs_bqhc[:, None] * turns_bxc[:, :, None, None]).flatten(-2)
+
+
+def _meet(patches_bfrkp: Tensor, along_bxsp: Tensor) -> Tensor:
+    """Products of each patch with those of its frame, its row and its column, added: [b, f, r, k, s]."""
+    frames, rows, columns = patches_bfrkp.shape[1:4]
+    time_bfps, row_brps, column_bkps = along_bxsp.mT.split((frames, rows, columns), dim=1)
+    by_frame = patches_bfrkp.flatten(2, 3) @ time_bfps
+    by_row = patches_bfrkp.transpose(1, 2).flatten(2, 3) @ row_brps
+    by_column = patches_bfrkp.permute(0, 3, 1, 2, 4).flatten(2, 3) @ column_bkps
+    return (
+        by_frame.unflatten(2, (rows, columns))
+        + by_row.unflatten(2, (frames, columns)).transpose(1, 2)
+        + by_column.unflatten(2, (frames, rows)).permute(0, 2, 3, 1, 4)
+    )
+
+
+def _meet_on_average(patches_bfrkp: Tensor, along_bxsp: Tensor) -> Tensor:
+    """The mean of `_meet` over rows and columns, from means of patches: [b, f, s]."""
+    frames, rows, columns = patches_bfrkp.shape[1:4]
+    time_bfps, row_brps, column_bkps = along_bxsp.mT.split((frames, rows, columns), dim=1)
+    by_row_bfrp, by_column_bfkp = patches_bfrkp.mean(3), patches_bfrkp.mean(2)
+    return (
+        (by_row_bfrp.mean(2)[:, :, None] @ time_bfps)[:, :, 0]
+        + by_row_bfrp.flatten(2) @ row_brps.flatten(1, 2) / rows
+        + by_column_bfkp.flatten(2) @ column_bkps.flatten(1, 2) / columns
+    )
+
+
+def _inverse_rms(patches_bfrkp: Tensor, key_dp: Tensor, eps: float) -> Tensor:
     """One over the root mean square of every token's key [b, f, r, k], without making the key."""
-    key_dp = key_hep.flatten(0, 1)
     squares = ((patches_bfrkp @ (key_dp.T @ key_dp)) * patches_bfrkp).sum(dim=-1) / len(key_dp)
     return (squares.clamp_min(0) + eps).rsqrt()
 

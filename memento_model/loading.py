@@ -341,6 +341,9 @@ def _warnings(sources: Sources, mode: Mode, embedder: ImageEmbedder, *, has_t2v:
             f"only the {sources.stand_in}-noise expert was trained; it stands in for the other one, whose "
             "noise levels it has not seen"
         )
+    bare = [e for e in EXPERTS if e not in sources.trainable]
+    if sources.trainable and sources.stand_in is None and bare:
+        made.append(f"the {bare[0]}-noise expert has no adapters: only the other one was trained")
     if mode == "storymem" and embedder.name == ThumbnailEmbedder.name:
         made.append(
             "keyframes are chosen by thumbnails, not by CLIP as StoryMem does; "

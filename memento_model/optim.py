@@ -59,7 +59,9 @@ class Optimiser:
             raise ValueError(f"{wrong[0]} is {parameters[wrong[0]].dtype}; trainable weights must be float32")
         self.parameters = dict(parameters)
         self.config, self.num_steps = config, num_steps
-        self.adam = _adam(list(self.parameters.values()), config)
+        groups = grouped(self.parameters)
+        self._ratios = [config.query_lr_ratio if queries else 1.0 for queries in groups]
+        self.adam = _adam(list(groups.values()), config)
         device = next(iter(self.parameters.values())).device
         self.skipped = torch.zeros((), device=device)
         self.average: dict[str, Tensor] | None = None
@@ -81,8 +83,8 @@ class Optimiser:
         bad = (~torch.isfinite(norm)).float()
         self.skipped += bad
         lr = lr_at(number, self.config, self.num_steps)
-        for group in self.adam.param_groups:
-            group["lr"] = lr
+        for group, ratio in zip(self.adam.param_groups, self._ratios, strict=True):
+            group["lr"] = lr * ratio
         if self.config.states == "8bit":
             if not bad.item():  # bitsandbytes has no switch on the device
                 self.adam.step()
@@ -104,7 +106,16 @@ class Optimiser:
             self.average[name].lerp_(parameter.detach(), 1 - decay)
 
 
-def _adam(parameters: list[nn.Parameter], config: OptimConfig) -> torch.optim.Optimizer:
+def grouped(parameters: Mapping[str, nn.Parameter]) -> dict[bool, list[nn.Parameter]]:
+    """Queries (True) apart from all else (False); no empty group."""
+    made: dict[bool, list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        made.setdefault(name.startswith("keyframe_query."), []).append(parameter)
+    return made
+
+
+def _adam(groups: list[list[nn.Parameter]], config: OptimConfig) -> torch.optim.Optimizer:
+    parameters = [{"params": group} for group in groups]
     settings: dict[str, Any] = {
         "lr": config.lr,
         "betas": config.betas,
@@ -112,7 +123,7 @@ def _adam(parameters: list[nn.Parameter], config: OptimConfig) -> torch.optim.Op
         "weight_decay": config.weight_decay,
     }
     if config.states == "8bit":
-        if any(isinstance(p, DTensor) for p in parameters):
+        if any(isinstance(p, DTensor) for group in groups for p in group):
             raise ValueError(
                 "8-bit optimiser states cannot be sharded; set optim.states=fp32 or scale.shard=false"
             )

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from memento_model.config import Debug, Expert, ModelConfig
+from memento_model.config import Expert, FrameGrid, ModelConfig
 from memento_model.train_config import (
     DataConfig,
     ObjectiveConfig,
@@ -34,21 +34,33 @@ def debug() -> TrainConfig:
     The base starts from random numbers, so its own weights learn too; latents come from the cosine codec and
     text from hashed words. It shows that all parts work, not what the method can do.
     """
-    tier = Debug()
     return TrainConfig(
         name="debug",
         train_base=True,
-        model=tier.model,
+        model=ModelConfig(
+            width=192,
+            num_heads=3,
+            num_layers=3,
+            ffn_width=576,
+            freq_dim=64,
+            text_dim=64,
+            text_len=32,
+            lora_rank=8,
+            lora_alpha=8,
+        ),
         codec="dct",
         text="hashed",
-        grid=tier.grid,
+        grid=FrameGrid(num_frames=17, height=48, width=80),
         data=DataConfig(dataset="out/demo", validation_share=0.0, cache_dtype="fp32"),
-        optim=OptimConfig(lr=2e-3, betas=(0.9, 0.95), warmup_steps=20, min_lr_ratio=0.02),
+        objective=ObjectiveConfig(drop_probability=0.02),
+        optim=OptimConfig(
+            lr=2e-3, query_lr_ratio=0.05, betas=(0.9, 0.95), warmup_steps=20, min_lr_ratio=0.02
+        ),
         scale=ScaleConfig(dtype="fp32", checkpoint_activations=False),
         watch=WatchConfig(
-            log_every=25, validate_every=0, sample_every=250, save_every=125, keep_last=2, trackers=()
+            log_every=50, validate_every=0, sample_every=500, save_every=250, keep_last=2, trackers=()
         ),
-        steps=500,
+        steps=2500,
         output="out/train/debug",
     )
 

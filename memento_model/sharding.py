@@ -55,7 +55,10 @@ def shard_transformer(transformer: MementoTransformer, mesh: DeviceMesh) -> None
 
 
 def shard_query(query: nn.Module, mesh: DeviceMesh) -> None:
-    """Shard a `KeyframeQuery`, which stands outside the transformer, as one unit; in place."""
+    """Shard a `KeyframeQuery`, which stands outside the transformer, as one unit; in place.
+
+    From then on all processes call it equally often: each call gathers its weights.
+    """
     _let_fsdp_look_into_selections()
     fully_shard(query, mesh=mesh, mp_policy=MixedPrecisionPolicy(reduce_dtype=torch.float32))
 
@@ -70,10 +73,15 @@ def _let_fsdp_look_into_selections() -> None:
 def average_gradients(parameters: Iterable[nn.Parameter], group: Any = None) -> None:
     """Average gradients of parameters that are not sharded over a process group; once per optimiser step.
 
-    A parameter without a gradient counts as zero, so that processes whose samples used different parts of the
-    model agree on the message.
+    A parameter that has a gradient on some processes counts as zero on the others (their samples used other
+    parts of the model); one that has none anywhere keeps none.
     """
     plain = [p for p in parameters if p.requires_grad and not isinstance(p, DTensor)]
+    if not plain:
+        return
+    used = torch.tensor([p.grad is not None for p in plain], dtype=torch.int32, device=plain[0].device)
+    dist.all_reduce(used, dist.ReduceOp.MAX, group)
+    plain = [p for p, anywhere in zip(plain, used.tolist(), strict=True) if anywhere]
     while plain:
         bucket: list[nn.Parameter] = []
         size = 0

@@ -5,8 +5,9 @@ One file beside the shots, readable without a network or a server; written again
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from memento_model.story_plan import GenerateSettings, ShotPlan
 
 PAGE = "index.html"
 TEMPLATES = Path(__file__).with_name("templates")
+BUFFERED = 100
+"""Pieces of the page that are written at once."""
 COLOURS = 6
 """Colours of the style sheet for labels; further labels start over."""
 TASKS = {
@@ -62,22 +65,26 @@ class StoryPage:
         self._template = _environment().get_template("story.html")
 
     def write(
-        self, plans: Sequence[ShotPlan], records: Mapping[str, Record], preview: Path | None = None
+        self, plans: Sequence[ShotPlan], finished: Collection[str], preview: Path | None = None
     ) -> None:
         """Write the page, whole or not at all.
 
+        It is written shot by shot from the records in the folder, so a long story's takes no more memory than
+        a short one's.
+
         Args:
             plans: the shots to be made.
-            records: of the finished ones, by stem.
+            finished: stems of those that are.
             preview: picture of the shot in work.
         """
-        done = [plan for plan in plans if plan.stem in records]
-        likenesses = self._drift.measure([self._look(plan, records[plan.stem]) for plan in done])
-        text = self._template.render(
+        done = [plan for plan in plans if plan.stem in finished]
+        likenesses = self._drift.measure([self._look(plan.stem) for plan in done])
+        page = self._template.stream(
             story=self._story,
             overview=self._words(self._story.story_overview or ""),
             cast=[(self._words(label), self._words(look)) for label, look in self._story.cast],
-            shots=[self._shot(plan, records, preview) for plan in plans],
+            shots=(self._shot(plan, plan.stem in finished, preview) for plan in plans),
+            poster=self._stills(done[0].stem)[0] if done else "",
             num_done=len(done),
             num_shots=len(plans),
             num_waiting=len(self._story.shots) - len(plans),
@@ -92,8 +99,10 @@ class StoryPage:
             settings=told_settings(self._facts.settings, self._facts.compat),
             model=self._facts.model,
         )
+        page.enable_buffering(BUFFERED)
         part = self._folder / f".{PAGE}"
-        part.write_text(text, encoding="utf-8")
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(page)
         os.replace(part, self._folder / PAGE)
 
     @property
@@ -103,9 +112,16 @@ class StoryPage:
     def _seconds(self, plans: Sequence[ShotPlan]) -> float:
         return sum(self._grid.num_frames - plan.num_dropped for plan in plans) / self._grid.fps
 
-    def _look(self, plan: ShotPlan, record: Record) -> tuple[str, str, list[Path]]:
-        files = ShotFiles(self._folder, plan.stem)
-        return plan.stem, record["key"], [files.still(frame) for frame in record["stills"]]
+    def _record(self, stem: str) -> Record:
+        record: Record = json.loads(ShotFiles(self._folder, stem).record.read_text(encoding="utf-8"))
+        return record
+
+    def _look(self, stem: str) -> tuple[str, str, list[Path]]:
+        record, files = self._record(stem), ShotFiles(self._folder, stem)
+        return stem, record["key"], [files.still(frame) for frame in record["stills"]]
+
+    def _stills(self, stem: str) -> list[str]:
+        return [self._relative(path) for path in self._look(stem)[2]]
 
     def _words(self, text: str) -> list[tuple[str, int | None]]:
         """A text in pieces: (words, colour of the label or None)."""
@@ -115,8 +131,8 @@ class StoryPage:
             last = match.end()
         return [piece for piece in [*made, (shown[last:], None)] if piece[0]]
 
-    def _shot(self, plan: ShotPlan, records: Mapping[str, Record], preview: Path | None) -> dict[str, Any]:
-        record, files = records.get(plan.stem), ShotFiles(self._folder, plan.stem)
+    def _shot(self, plan: ShotPlan, finished: bool, preview: Path | None) -> dict[str, Any]:
+        files = ShotFiles(self._folder, plan.stem)
         try:
             told, text = split_caption(plan.prompt)
         except ValueError:
@@ -128,18 +144,18 @@ class StoryPage:
             "told": self._words(told),
             "start_s": plan.start_frame / self._grid.fps,
             "length_s": (self._grid.num_frames - plan.num_dropped) / self._grid.fps,
-            "done": record is not None,
+            "done": finished,
             "preview": None,
         }
-        if record is None:
+        if not finished:
             if preview is not None and preview.stem == plan.stem and preview.is_file():
                 made["preview"] = preview.relative_to(self._folder).as_posix()
             return made
-        stills = [self._relative(files.still(frame)) for frame in record["stills"]]
+        record = self._record(plan.stem)
         return {
             **made,
             "video": files.video.name,
-            "stills": stills,
+            "stills": self._stills(plan.stem),
             "subject": files.subject.name if files.subject.name in record["files"] else None,
             "identity": self._words(plan.identity_prompt or ""),
             "memories": list(self._memories(plan, record)),

@@ -72,6 +72,7 @@ class OptimConfig:
 
     Attributes:
         lr: learning rate after the warm-up.
+        query_lr_ratio: of the queries, as a share of `lr`.
         betas, eps, weight_decay: of AdamW.
         states: `fp32`, or `8bit` (bitsandbytes) optimiser states.
         max_grad_norm: gradients are clipped to this norm.
@@ -82,6 +83,7 @@ class OptimConfig:
     """
 
     lr: float = 1e-5
+    query_lr_ratio: float = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.01
@@ -177,3 +179,18 @@ class TrainConfig:
     steps: int = 6000
     seed: int = 0
     output: str = "out/train/run"
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can be."""
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; a run has at least 1")
+        if self.scale.accumulate < 1:
+            raise ValueError(f"scale.accumulate is {self.scale.accumulate}; a step has at least 1 sample")
+        if min(self.watch.log_every, self.watch.save_every, self.watch.keep_last) < 1:
+            raise ValueError("watch.log_every, watch.save_every and watch.keep_last are at least 1")
+        if self.optim.states == "8bit" and self.scale.shard:
+            raise ValueError(
+                "8-bit optimiser states cannot be sharded; set optim.states=fp32 or scale.shard=false"
+            )
+        if self.model.lora_rank < 1:
+            raise ValueError(f"model.lora_rank is {self.model.lora_rank}; adapters have at least rank 1")

@@ -6,11 +6,13 @@ what one block and the whole forward pass keep, so the sums are estimates. Nothi
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from memento_model.checkpoint_forms import base_shapes
 from memento_model.foreign_config import lora_shapes, query_shapes
-from memento_model.train_config import ScaleConfig, TrainConfig
+from memento_model.train_config import TrainConfig
 from memento_model.transformer import FP32_MODULES
 
 GIB = 1 << 30
@@ -78,6 +80,7 @@ class Budget:
         return sum(vars(self).values())
 
 
+@functools.lru_cache(maxsize=16)
 def count(config: TrainConfig) -> Counts:
     """Numbers of weights, tokens and operations."""
     model = config.model
@@ -139,16 +142,9 @@ def step_flops(config: TrainConfig, tokens: int | None = None) -> float:
     return linear * (3 if config.train_base else 2) + 3 * lora + 3 * attention
 
 
-def budget(config: TrainConfig, counts: Counts, devices: int, scale: ScaleConfig | None = None) -> Budget:
-    """Estimated memory on each device.
-
-    Args:
-        config: of the run.
-        counts: of the run.
-        devices: how many share the work.
-        scale: instead of the run's own.
-    """
-    scale = scale or config.scale
+def budget(config: TrainConfig, devices: int) -> Budget:
+    """Estimated memory on each device, where so many share the work."""
+    scale, counts = config.scale, count(config)
     bytes_each = 2 if scale.dtype == "bf16" else 4
     share = devices if scale.shard and devices > 1 else 1
     weights = (counts.frozen - counts.frozen_fp32) * bytes_each + counts.frozen_fp32 * 4
@@ -161,18 +157,18 @@ def budget(config: TrainConfig, counts: Counts, devices: int, scale: ScaleConfig
         gradients=counts.trained * 4 / share / GIB,
         average=counts.trained * 4 / share / GIB if config.optim.ema_decay else 0.0,
         gathered=2 * block / GIB if share > 1 else 0.0,
-        activations=activations(config, scale) / GIB,
+        activations=activations(config) / GIB,
         reserve=RESERVE_GIB if config.codec == "wan" else 0.0,
     )
 
 
-def activations(config: TrainConfig, scale: ScaleConfig) -> float:
+def activations(config: TrainConfig) -> float:
     """Bytes kept from the forward pass: the stream between blocks, and the inside of one block or of all.
 
     A block keeps about: its normed inputs and the stream (fp32 norms), q, k, v, the attention's output, the
     same of cross-attention, and twice the feed-forward's hidden rows.
     """
-    model = config.model
+    model, scale = config.model, config.scale
     rows = _tokens(config) / max(1, scale.context_parallel)
     each = 2 if scale.dtype == "bf16" else 4
     stream = 4 if config.compat.residual == "fp32" else 2
@@ -193,15 +189,49 @@ def cache_bytes(config: TrainConfig, clips: int) -> float:
     return clips * (latents + 2 * 150 * config.model.text_dim * each)
 
 
-def advice(config: TrainConfig, counts: Counts, machine: Machine) -> tuple[ScaleConfig, Budget]:
-    """The fastest way to fit a machine, or the leanest if none does: what to set, and its budget."""
+def advice(config: TrainConfig, machine: Machine) -> tuple[TrainConfig, Budget]:
+    """The run as it fits a machine at the least cost in speed and precision, or leanest where nothing fits.
+
+    Tried in this order: without recomputation, with it, a bf16 residual stream, 8-bit optimiser states (one
+    device only), tokens shared by 2, 4 or 8 devices.
+    """
     shard = machine.devices > 1
-    ways = [
-        replace(config.scale, shard=shard, checkpoint_activations=checkpoint, context_parallel=context)
-        for checkpoint in (False, True)
-        for context in ((1,) if not shard else (1, 2, 4, 8))
-        if config.model.num_heads % context == 0
-    ]
-    made = [(way, budget(config, counts, machine.devices, way)) for way in ways]
-    fitting = [pair for pair in made if pair[1].total <= machine.gib * 1e9 / GIB]
-    return fitting[0] if fitting else min(made, key=lambda pair: pair[1].total)
+    tight: TrainConfig | None = None
+    for context in (1, 2, 4, 8):
+        if config.model.num_heads % context or machine.devices % context:
+            continue
+        for checkpoint, residual, states in TRIED:
+            if states == "8bit" and shard:
+                continue
+            made = replace(
+                config,
+                compat=replace(config.compat, residual=residual or config.compat.residual),
+                optim=replace(config.optim, states=states or config.optim.states),
+                scale=replace(
+                    config.scale,
+                    shard=shard,
+                    checkpoint_activations=checkpoint,
+                    context_parallel=context,
+                ),
+            )
+            needs = budget(made, machine.devices)
+            if fits(needs, machine):
+                return made, needs
+            if tight is None or needs.total < budget(tight, machine.devices).total:
+                tight = made
+    assert tight is not None
+    return tight, budget(tight, machine.devices)
+
+
+TRIED: tuple[tuple[bool, Literal["fp32", "bf16"] | None, Literal["fp32", "8bit"] | None], ...] = (
+    (False, None, None),
+    (True, None, None),
+    (True, "bf16", None),
+    (True, "bf16", "8bit"),
+)
+"""Recompute activations; type of the residual stream; optimiser states. None is what the recipe says."""
+
+
+def fits(needs: Budget, machine: Machine) -> bool:
+    """Whether an estimate is below a device's memory."""
+    return needs.total * GIB <= machine.gib * 1e9

@@ -261,9 +261,9 @@ def build(config: TrainConfig, world: World | None = None) -> Run:
     """
     if world is None:
         world = World(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    if world.device.type == "cpu" and config.base is None and config.model.width < SMALL_WIDTH:
+        torch.set_num_threads(1)  # before anything is drawn: even a decomposition depends on it
     transformer, query, model = make_models(config)
-    if world.device.type == "cpu" and model.width < SMALL_WIDTH:
-        torch.set_num_threads(1)
     transformer.to(world.device)  # type: ignore[arg-type]
     if query is not None:
         query.to(world.device)

@@ -155,8 +155,13 @@ def _with_adapter(sources: Sources, adapter: str | None) -> Sources:
 
 def newest(trained: Path) -> Sources | None:
     """The newest of our own checkpoints below a folder; the other expert from the next one of its kind."""
+    complete = (
+        file
+        for file in trained.rglob("config.json")
+        if not any(part.startswith(".") for part in file.relative_to(trained).parts)  # still being written
+    )
     found = sorted(
-        (file for file in trained.rglob("config.json") if _is_ours(file)),
+        (file for file in complete if _is_ours(file)),
         key=lambda file: (-file.stat().st_mtime_ns, str(file)),
     )
     if not found:

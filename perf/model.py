@@ -25,7 +25,7 @@ from memento_model.keyframe_query import KeyframeQuery
 from memento_model.transformer import MementoTransformer, initialise
 from perf.model_plain import CHOICES, PlainQuery, PlainTransformer
 
-GOALS = {"forward": ">= 1.5", "memory": "<= 0.6", "queries": ">= 3"}
+GOALS = "forward >= 1.5, memory <= 0.6, queries >= 3"
 TOLERANCE = 1e-4
 
 
@@ -56,13 +56,20 @@ def sizes() -> dict[str, Size]:
     debug = Debug()
     _, frames, rows, columns = debug.grid.latent_shape
     mid = replace(
-        debug.model, width=512, num_heads=8, ffn_width=1408, freq_dim=256, text_dim=512, text_len=512
+        debug.model,
+        width=512,
+        num_heads=8,
+        num_layers=3,
+        ffn_width=1408,
+        freq_dim=256,
+        text_dim=512,
+        text_len=512,
     )
     return {
         "debug": Size(
             debug.model, Layout(identity_frames=1, memory_frames=8, target_frames=frames), (rows, columns)
         ),
-        "mid": Size(mid, Layout(identity_frames=1, memory_frames=8, target_frames=5), (24, 40)),
+        "mid": Size(mid, Layout(identity_frames=1, memory_frames=8, target_frames=5), (20, 32)),
     }
 
 
@@ -221,8 +228,7 @@ def report(names: list[str], repeat: int) -> str:
             *query_rows(size, repeat),
             "",
         ]
-    goals = f"forward {GOALS['forward']}, memory {GOALS['memory']}, queries {GOALS['queries']}"
-    lines.append(f"Goals: {goals}. Weights are fp32 here, so the residual stream is fp32 on both sides.")
+    lines.append(f"Goals: {GOALS}. Weights are fp32 here, so the residual stream is fp32 on both sides.")
     return "\n".join(lines)
 
 

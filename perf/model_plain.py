@@ -7,8 +7,7 @@ Written from the description of Wan2.2 and Memento with the choices of the publi
     scores       softmax over a full matrix of attention scores
     residual     the stream between blocks in fp32
 
-Each choice can be left out, to see what it costs. `None` of them is not ours either: projections, norms and
-their order are written plainly. The weights are those of our models, by name.
+Each choice can be left out, to see what it costs. The weights are those of our models, by name.
 
 Axes: b batch, l tokens, k keys, d width, h heads, e channels of a head, q queries, f frames, n tokens of a
 frame.
@@ -85,6 +84,7 @@ class PlainTransformer:
         return time, six.unflatten(2, (6, -1))
 
     def embed_text(self, text_btd: Tensor) -> Tensor:
+        """Padding rows are embedded like any others."""
         padded = F.pad(text_btd, (0, 0, 0, self.config.text_len - text_btd.shape[1]))
         prefix = "condition_embedder.text_embedder."
         hidden = F.gelu(self.linear(f"{prefix}linear_1", padded), approximate="tanh")
@@ -99,6 +99,7 @@ class PlainTransformer:
         turns: Tensor,
         sizes: list[int],
     ) -> Tensor:
+        """One block; `sizes` are the tokens of identity, memory and target."""
         own = self.weights[f"{name}scale_shift_table"].float()[:, None] + six_bl6d
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = own.unbind(2)
         width, eps, stream = x_bld.shape[-1:], self.config.eps, x_bld.dtype
@@ -121,6 +122,7 @@ class PlainTransformer:
         return (x_bld + self.linear(f"{name}ffn.net.2", y).float() * ffn_gate).to(stream)
 
     def self_attention(self, name: str, x_bld: Tensor, turns: Tensor, sizes: list[int]) -> Tensor:
+        """Identity with memory, memory with target; memory gets half of either."""
         q, k = (
             turn(self.heads(self.normed(name, part, x_bld)), turns, "rotary" in self.choices) for part in "qk"
         )
@@ -134,12 +136,14 @@ class PlainTransformer:
         return self.linear(f"{name}to_out.0", whole.flatten(2))
 
     def cross_attention(self, name: str, x_bld: Tensor, text_btd: Tensor) -> Tensor:
+        """Rows read one caption."""
         q = self.heads(self.normed(name, "q", x_bld))
         k = self.heads(self.normed(name, "k", text_btd))
         v = self.heads(self.linear(f"{name}to_v", text_btd))
         return self.linear(f"{name}to_out.0", self.attend(q.to(v.dtype), k.to(v.dtype), v).flatten(2))
 
     def attend(self, q_blhe: Tensor, k_bkhe: Tensor, v_bkhe: Tensor) -> Tensor:
+        """Softmax attention over all keys."""
         q, k, v = (x.transpose(1, 2) for x in (q_blhe, k_bkhe, v_bkhe))
         if "scores" not in self.choices:
             return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
@@ -147,13 +151,16 @@ class PlainTransformer:
         return (scores_bhlk.softmax(dim=-1) @ v).transpose(1, 2)
 
     def heads(self, x: Tensor) -> Tensor:
+        """[..., d] -> [..., h, e]."""
         return x.unflatten(-1, (self.config.num_heads, -1))
 
     def normed(self, name: str, part: str, x: Tensor) -> Tensor:
+        """Projection and RMSNorm over the whole width."""
         made = self.linear(f"{name}to_{part}", x).float()
         return rms_norm(made, self.weights[f"{name}norm_{part}.weight"], self.config.eps)
 
     def linear(self, name: str, x: Tensor) -> Tensor:
+        """The layer of that name."""
         weight = self.weights[f"{name}.weight"]
         return F.linear(x.to(weight.dtype), weight, self.weights[f"{name}.bias"])
 
@@ -185,6 +192,7 @@ class PlainQuery:
         return scores_bhql.mean(dim=1).unflatten(2, (frames, -1)).mean(dim=-1)
 
     def attention(self, name: str, rows_bqd: Tensor, keys_bld: Tensor, turns: Tensor | None) -> Tensor:
+        """Multi-head attention with normalised queries and keys."""
         q, k = (
             self.heads(
                 rms_norm(
@@ -202,9 +210,11 @@ class PlainQuery:
         return self.linear(f"{name}o", out.flatten(2))
 
     def heads(self, x: Tensor) -> Tensor:
+        """[..., d] -> [..., h, e]."""
         return x.unflatten(-1, (self.config.num_heads, -1))
 
     def linear(self, name: str, x: Tensor) -> Tensor:
+        """The layer of that name."""
         return F.linear(x, self.weights[f"{name}.weight"], self.weights[f"{name}.bias"])
 
 

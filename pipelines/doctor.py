@@ -114,7 +114,32 @@ def captions() -> Part:
     )
 
 
-PARTS: tuple[Callable[[], Part], ...] = (decode, shots, text, detector, tracking, appearance, captions)
+def generator() -> Part:
+    """What `memento generate` would take."""
+    from memento_model import released
+
+    if not all(available(package) for package in ("torch", "diffusers", "peft")):
+        return Part("generator", "missing", "torch, diffusers or peft missing", install_command("train"))
+    missing = [n for n in ("wan22_i2v_a14b", "wan22_t2v_a14b", "memento") if released.find(n) is None]
+    if not missing:
+        return Part("generator", "full", "Wan2.2-A14B + Memento with --adapter memento", "-")
+    runs = "debug model: what make train left, else random weights"
+    return Part("generator", "embedded", runs, "; ".join(map(released.command, missing)))
+
+
+def codec_and_text() -> Part:
+    """The video codec and the text encoder of the model."""
+    from memento_model import released
+
+    name = "video codec, text encoder"
+    if released.find("wan22_i2v_a14b") is None:
+        return Part(name, "embedded", "3-D DCT, hashed words", released.command("wan22_i2v_a14b"))
+    return Part(name, "full", "Wan VAE, umT5-XXL", "-")
+
+
+PARTS: tuple[Callable[[], Part], ...] = (
+    decode, shots, text, detector, tracking, appearance, captions, generator, codec_and_text,
+)  # fmt: skip
 
 
 def main() -> None:

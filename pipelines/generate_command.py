@@ -293,7 +293,7 @@ class Progress:
     def __init__(self, folder: Path, page: StoryPage, console: Console) -> None:
         self._folder, self._page, self._console = folder, page, console
         self._plans: list[ShotPlan] = []
-        self._records: dict[str, Mapping[str, Any]] = {}
+        self._finished: set[str] = set()
         self._took: list[float] = []
         self._began = 0.0
         self._status: Any = None
@@ -308,7 +308,7 @@ class Progress:
 
     def begin(self, plan: ShotPlan) -> None:
         """A shot is made now."""
-        self._page.write(self._plans, self._records)
+        self._page.write(self._plans, self._finished)
         if self._console.is_terminal:
             self._status = self._console.status(f"{plan.stem}")
             self._status.start()
@@ -330,11 +330,11 @@ class Progress:
             write_picture(part, preview())
             os.replace(part, place)
             if number == every:
-                self._page.write(self._plans, self._records, place)
+                self._page.write(self._plans, self._finished, place)
 
     def shot(self, plan: ShotPlan, record: Mapping[str, Any], *, reused: bool) -> None:
         """A shot is done or was there already."""
-        self._records[plan.stem] = record
+        self._finished.add(plan.stem)
         place = f"{plan.index + 1}/{len(self._plans)} {plan.stem} {plan.task}"
         if reused:
             self._console.print(f"{place}: done before", style="dim")
@@ -347,12 +347,12 @@ class Progress:
         eta = f", about {clock(left * sum(self._took) / len(self._took))} left" if left else ""
         self._console.print(f"{place}: {clock(self._took[-1])}{eta}")
         self._clear_previews()
-        self._page.write(self._plans, self._records)
+        self._page.write(self._plans, self._finished)
 
     def done(self) -> None:
         """The film is there."""
         self._clear_previews()
-        self._page.write(self._plans, self._records)
+        self._page.write(self._plans, self._finished)
 
     def _clear_previews(self) -> None:
         place = self._folder / "preview"

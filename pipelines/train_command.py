@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +79,6 @@ def main(order: Order, console: Console | None = None) -> list[Path]:
 
 def make_demo(config: TrainConfig, console: Console) -> None:
     """Curate the demo dataset if that is what is asked for and it is not there."""
-    import os
-
     place = Path(config.data.dataset)
     if place != DEMO or (place / "annotations.duckdb").exists() or os.environ.get("RANK", "0") != "0":
         return
@@ -193,37 +192,34 @@ def _told_model(run: Run) -> Any:
 
 def show_plan(config: TrainConfig, console: Console, *, whole: bool) -> None:
     """The estimated budget: a line before a run, the table of all machines with `--plan`."""
-    from memento_model.train_plan import MACHINES, advice, budget, cache_bytes, count
+    from memento_model.train_plan import MACHINES, advice, budget, cache_bytes, count, fits
 
     counts = count(config)
-    devices = 8 if config.scale.shard else 1
-    own = budget(config, counts, devices)
+    devices = int(os.environ.get("WORLD_SIZE", "1"))
     told = [
-        f"{config.name}: {(counts.frozen + counts.trained) / 1e6:,.0f} M weights",
+        f"{config.name}: {(counts.frozen + counts.trained) / 1e6:,.1f} M weights",
         f"{counts.trained / 1e6:,.1f} M of them trained",
-        f"up to {counts.tokens:,} tokens and {counts.flops / 1e12:,.2f} TFLOP a sample",
-        f"estimated memory {own.total:.1f} GiB on each of {devices} device(s)",
+        f"up to {counts.tokens:,} tokens and {counts.flops / 1e12:,.3g} TFLOP a sample",
+        f"estimated memory {budget(config, devices).total:.2f} GiB on each of {devices} device(s)",
         f"cache about {cache_bytes(config, 1000) / 2**30:.1f} GiB for 1000 clips",
     ]
     console.print(", ".join(told))
     if not whole:
         return
-    table = Table("estimates, GiB a device", title=f"{config.name}: what it needs")
-    parts = [name for name in vars(own)]
-    for machine in MACHINES:
+    table = Table("estimates, GiB a device", title=f"{config.name}: what it needs, and what to set")
+    advised = [(machine, *advice(config, machine)) for machine in MACHINES]
+    for machine, _, _ in advised:
         table.add_column(machine.name, justify="right")
-    advised = [advice(config, counts, machine) for machine in MACHINES]
-    for name in parts:
-        table.add_row(name, *(f"{getattr(made, name):.2f}" for _, made in advised))
-    table.add_row("total", *(f"{made.total:.1f}" for _, made in advised), end_section=True)
+    for name in vars(advised[0][2]):
+        table.add_row(name, *(f"{getattr(needs, name):.2f}" for _, _, needs in advised))
+    table.add_row("total", *(f"{needs.total:.1f}" for _, _, needs in advised))
     table.add_row(
-        "fits",
-        *(
-            "yes" if made.total * 2**30 <= m.gib * 1e9 else "no"
-            for (_, made), m in zip(advised, MACHINES, strict=True)
-        ),
+        "fits", *("yes" if fits(needs, machine) else "no" for machine, _, needs in advised), end_section=True
     )
-    table.add_row("shard (FSDP2)", *(str(way.shard).lower() for way, _ in advised))
-    table.add_row("checkpoint_activations", *(str(way.checkpoint_activations).lower() for way, _ in advised))
-    table.add_row("context_parallel", *(str(way.context_parallel) for way, _ in advised))
+    for name in (
+        "scale.shard", "scale.checkpoint_activations", "scale.context_parallel", "compat.residual",
+        "optim.states",
+    ):  # fmt: skip
+        part, _, field = name.partition(".")
+        table.add_row(name, *(str(getattr(getattr(way, part), field)).lower() for _, way, _ in advised))
     console.print(table)

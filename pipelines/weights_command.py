@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from curation import repositories, weights
 from curation.config import SettingsError, suggestion
+from memento_model import released
 
 
 def show() -> None:
     """Print the tables: what each model is, its licence, and where it lies on this machine."""
-    table = Table("name", "what", "from", "licence", "here")
+    table = Table(Column("name", no_wrap=True), "what", "from", "licence", "here")
     for name, entry in weights.TABLE.items():
         found = weights.find(name)
         table.add_row(
@@ -30,6 +31,15 @@ def show() -> None:
             model.licence,
             str(folder) if folder else f"memento weights pull {name}",
         )
+    for name, one in released.TABLE.items():
+        folder = released.find(name)
+        table.add_row(
+            name,
+            f"{one.what} ({one.size_gb:g} GB)",
+            one.repository,
+            one.licence,
+            str(folder) if folder else released.command(name),
+        )
     Console().print(table)
 
 
@@ -45,10 +55,12 @@ def pull(name: str) -> None:
     """
     if name in weights.TABLE:
         place = weights.pull(name)
+    elif name in released.TABLE:
+        place = released.pull(name)
     else:
         model, _, revision = name.partition("@")
         if repositories.name_of(model) is None and "/" not in model:
-            names = [*weights.TABLE, *repositories.TABLE]
+            names = [*weights.TABLE, *repositories.TABLE, *released.TABLE]
             raise SettingsError(f"no model is called {model!r}{suggestion(model, names)}")
         place = repositories.pull(model, revision)
     Console().print(f"{name}: {place}", highlight=False)

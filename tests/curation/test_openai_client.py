@@ -290,6 +290,7 @@ def test_of_several_models_one_must_be_named(connect):
 
 
 def test_a_closed_client_answers_no_more_and_leaves_no_thread(connect):
+    before = set(threading.enumerate())
     with ScriptedServer(lambda seen, ordinal: scripted.hang()) as server:
         client = connect(server, timeout_s=30, give_up_s=60)
         said = []
@@ -308,7 +309,7 @@ def test_a_closed_client_answers_no_more_and_leaves_no_thread(connect):
         assert said == ["the client was closed"]
         with pytest.raises(RuntimeError, match="closed"):
             client.ask(requests(1))
-    assert not [thread for thread in threading.enumerate() if thread.name == "endpoint"]
+    assert not [t for t in threading.enumerate() if t.name == "endpoint" and t not in before]
 
 
 # -- many at a time ---------------------------------------------------------------------------------

@@ -16,11 +16,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 load_file = pytest.importorskip("safetensors.torch").load_file
 
-from memento_model.config import Compat, Layout, ModelConfig  # noqa: E402
-from memento_model.keyframe_query import KeyframeQuery  # noqa: E402
-from memento_model.names import from_native  # noqa: E402
-from memento_model.transformer import MementoTransformer  # noqa: E402
-from tests.support import GOLDEN, SHARED  # noqa: E402
+from memento_model.config import Compat, Layout, ModelConfig
+from memento_model.keyframe_query import KeyframeQuery
+from memento_model.names import from_native
+from memento_model.transformer import MementoTransformer
+from tests.support import GOLDEN, SHARED
 
 NAMES = ("hd32x2", "hd128x1")
 BLEND = Compat(no_identity_attention="blend")  # what the official training code computes

@@ -135,3 +135,24 @@ class Quiet:
 
 def weights(run):
     return {name: p.detach().clone() for name, p in run.optimiser.parameters.items()}
+
+
+def spread_run(world, folder, steps, shard, accumulate=1, ema=None):
+    """Train in every process of a crew, going on where there is a checkpoint: losses of each step."""
+    from pathlib import Path
+
+    from memento_model.train_state import Checkpoints, resume, step_folders
+
+    made = config(
+        steps=steps,
+        scale=replace(config().scale, accumulate=accumulate, shard=shard),
+        optim=replace(config().optim, schedule="constant", ema_decay=ema),
+    )
+    run, quiet = run_of(made, world), Quiet()
+    found = step_folders(Path(folder))
+    if found:
+        resume(run, found[-1])
+    from memento_model.trainer import fit
+
+    fit(run, quiet, Checkpoints(Path(folder), 9))
+    return [[loss[0].item() for loss in done.losses] for done in quiet.done], run.batch

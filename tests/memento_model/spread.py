@@ -243,3 +243,13 @@ def load_a_wrong_state(world):
 def share_three_heads(world):
     transformer = MementoTransformer.from_config(replace(CONFIG, num_heads=3))
     parallelise(transformer, scale=PLAIN, world=world)
+
+
+def used_here_and_there(world):
+    """Gradients after averaging: used everywhere, on the second process alone, nowhere."""
+    parameters = [torch.nn.Parameter(torch.ones(2)) for _ in range(3)]
+    (parameters[0] * (world.rank + 1)).sum().backward()
+    if world.rank == 1:
+        parameters[1].sum().backward()
+    average_gradients(parameters)
+    return [None if p.grad is None else p.grad.tolist() for p in parameters]

@@ -10,18 +10,18 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from memento_model.cache_encoders import Encoders, key_in  # noqa: E402
-from memento_model.cache_fill import IMAGES_AT_ONCE, encode_images  # noqa: E402
-from memento_model.clip_frames import read_frames, to_model_range  # noqa: E402
-from memento_model.codec import WanCodec  # noqa: E402
-from memento_model.codec_dct import DctCodec  # noqa: E402
-from memento_model.errors import CheckpointError, DataError  # noqa: E402
-from memento_model.released import WeightsMissing  # noqa: E402
-from memento_model.text import UMT5  # noqa: E402
-from memento_model.train_inputs import cache_folder, fill_cache, open_cache, read_inputs  # noqa: E402
-from tests.memento_model.films import config, write_dataset  # noqa: E402
-from tests.memento_model.tiny import GRID  # noqa: E402
-from tests.support import GOLDEN  # noqa: E402
+from memento_model.cache_encoders import Encoders, key_in
+from memento_model.cache_fill import IMAGES_AT_ONCE, encode_images
+from memento_model.clip_frames import read_frames, to_model_range
+from memento_model.codec import WanCodec
+from memento_model.codec_dct import DctCodec
+from memento_model.errors import CheckpointError, DataError
+from memento_model.released import WeightsMissing
+from memento_model.text import UMT5
+from memento_model.train_inputs import cache_folder, fill_cache, open_cache, read_inputs
+from tests.memento_model.films import config, write_dataset
+from tests.memento_model.tiny import GRID
+from tests.support import GOLDEN
 
 VAE = GOLDEN / "model/vae_tiny/vae.safetensors"
 T5 = GOLDEN / "model/t5_tiny/t5.safetensors"

@@ -13,18 +13,18 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("peft")
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensors.torch import load_file, save_file
 
-from memento_model import names  # noqa: E402
-from memento_model.checkpoints import (  # noqa: E402
+from memento_model import names
+from memento_model.checkpoints import (
     CheckpointError,
     load_expert,
     load_transformer,
     open_checkpoint,
     save_expert,
 )
-from memento_model.lora import trainable_tensors  # noqa: E402
-from tests.memento_model.weights import (  # noqa: E402
+from memento_model.lora import trainable_tensors
+from tests.memento_model.weights import (
     TINY,
     TINY_T2V,
     native_folder,

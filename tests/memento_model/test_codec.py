@@ -9,13 +9,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensors.torch import load_file, save_file
 
-from memento_model.codec import Codec, WanCodec  # noqa: E402
-from memento_model.codec_dct import DctCodec  # noqa: E402
-from memento_model.config import FrameGrid  # noqa: E402
-from memento_model.errors import CheckpointError  # noqa: E402
-from tests.support import GOLDEN  # noqa: E402
+from memento_model.codec import Codec, WanCodec
+from memento_model.codec_dct import DctCodec
+from memento_model.config import FrameGrid
+from memento_model.errors import CheckpointError
+from tests.support import GOLDEN
 
 VAE = GOLDEN / "model/vae_tiny"
 

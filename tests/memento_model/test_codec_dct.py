@@ -7,9 +7,9 @@ import pytest
 torch = pytest.importorskip("torch")
 np = pytest.importorskip("numpy")
 
-from memento_model.codec_dct import DctCodec, _basis  # noqa: E402
-from memento_model.config import FrameGrid  # noqa: E402
-from tests.support import shared  # noqa: E402
+from memento_model.codec_dct import DctCodec, _basis
+from memento_model.config import FrameGrid
+from tests.support import shared
 
 CODEC = DctCodec()
 

@@ -9,11 +9,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file
 
-from memento_model.codec import GreyLatents  # noqa: E402
-from memento_model.codec_dct import DctCodec  # noqa: E402
-from memento_model.conditioning import (  # noqa: E402
+from memento_model.codec import GreyLatents
+from memento_model.codec_dct import DctCodec
+from memento_model.conditioning import (
     Given,
     Memory,
     condition_shot,
@@ -24,9 +24,9 @@ from memento_model.conditioning import (  # noqa: E402
     spaced_frames,
     stack,
 )
-from memento_model.config import Compat, FrameGrid, Layout  # noqa: E402
-from memento_model.flow import mix  # noqa: E402
-from tests.support import GOLDEN  # noqa: E402
+from memento_model.config import Compat, FrameGrid, Layout
+from memento_model.flow import mix
+from tests.support import GOLDEN
 
 GRID = FrameGrid(num_frames=9, height=32, width=48)
 

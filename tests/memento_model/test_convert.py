@@ -10,16 +10,16 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("peft")
-from safetensors.torch import load_file, save_file  # noqa: E402
-from typer.testing import CliRunner  # noqa: E402
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
-from memento_model import names  # noqa: E402
-from memento_model.checkpoints import CheckpointError, load_expert, open_checkpoint  # noqa: E402
-from memento_model.convert import Options, convert  # noqa: E402
-from memento_model.lora import drop_adapters, merge_lora  # noqa: E402
-from memento_model.tensor_files import open_tensors  # noqa: E402
-from pipelines.cli import app  # noqa: E402
-from tests.memento_model.weights import NATIVE_CONFIG, native_folder, random_trainable, released, spelt  # noqa: E402
+from memento_model import names
+from memento_model.checkpoints import CheckpointError, load_expert, open_checkpoint
+from memento_model.convert import Options, convert
+from memento_model.lora import drop_adapters, merge_lora
+from memento_model.tensor_files import open_tensors
+from pipelines.cli import app
+from tests.memento_model.weights import NATIVE_CONFIG, native_folder, random_trainable, released, spelt
 
 
 def contents(folder):

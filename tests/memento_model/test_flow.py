@@ -9,8 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 load_file = pytest.importorskip("safetensors.torch").load_file
 
-from memento_model import flow  # noqa: E402
-from tests.support import GOLDEN  # noqa: E402
+from memento_model import flow
+from tests.support import GOLDEN
 
 RUNS = json.loads((GOLDEN / "model/scheduler/config.json").read_text())["runs"]
 

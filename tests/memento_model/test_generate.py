@@ -9,15 +9,15 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-import av  # noqa: E402
+import av
 
-from memento_model.config import Compat  # noqa: E402
-from memento_model.generate import StoryGenerator  # noqa: E402
-from memento_model.image_embed import ThumbnailEmbedder  # noqa: E402
-from memento_model.memory import Forgetful  # noqa: E402
-from memento_model.story_plan import GenerateSettings, plan_story  # noqa: E402
-from memento_model.storymem import StoryMemMemory  # noqa: E402
-from tests.memento_model.tiny import GRID, memento_memory, models, story  # noqa: E402
+from memento_model.config import Compat
+from memento_model.generate import StoryGenerator
+from memento_model.image_embed import ThumbnailEmbedder
+from memento_model.memory import Forgetful
+from memento_model.story_plan import GenerateSettings, plan_story
+from memento_model.storymem import StoryMemMemory
+from tests.memento_model.tiny import GRID, memento_memory, models, story
 
 SETTINGS = GenerateSettings(steps=3, grid=GRID, batch_guidance=True)
 

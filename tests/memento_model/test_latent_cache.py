@@ -15,21 +15,21 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from memento_model import cache_fill  # noqa: E402
-from memento_model.cache_encoders import Encoders  # noqa: E402
-from memento_model.cache_fill import FillOptions  # noqa: E402
-from memento_model.cache_plan import last_frames, plan_cache  # noqa: E402
-from memento_model.clip_frames import cover, to_model_range  # noqa: E402
-from memento_model.codec_dct import DctCodec  # noqa: E402
-from memento_model.conditioning import given_frames  # noqa: E402
-from memento_model.config import FrameGrid  # noqa: E402
-from memento_model.errors import DataError  # noqa: E402
-from memento_model.objective import prepare  # noqa: E402
-from memento_model.samples import Frame, draw, samples_of  # noqa: E402
-from memento_model.text_hashed import HashedText  # noqa: E402
-from memento_model.train_inputs import fill_cache, open_cache, read_inputs  # noqa: E402
-from tests.memento_model.films import config, write_clip, write_dataset  # noqa: E402
-from tests.memento_model.tiny import GRID  # noqa: E402
+from memento_model import cache_fill
+from memento_model.cache_encoders import Encoders
+from memento_model.cache_fill import FillOptions
+from memento_model.cache_plan import last_frames, plan_cache
+from memento_model.clip_frames import cover, to_model_range
+from memento_model.codec_dct import DctCodec
+from memento_model.conditioning import given_frames
+from memento_model.config import FrameGrid
+from memento_model.errors import DataError
+from memento_model.objective import prepare
+from memento_model.samples import Frame, draw, samples_of
+from memento_model.text_hashed import HashedText
+from memento_model.train_inputs import fill_cache, open_cache, read_inputs
+from tests.memento_model.films import config, write_clip, write_dataset
+from tests.memento_model.tiny import GRID
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from memento_model.errors import LaunchError  # noqa: E402
-from memento_model.launch import is_broken, launched  # noqa: E402
-from tests.memento_model.processes import Crew  # noqa: E402
-from tests.support import REPOSITORY  # noqa: E402
+from memento_model.errors import LaunchError
+from memento_model.launch import is_broken, launched
+from tests.memento_model.processes import Crew
+from tests.support import REPOSITORY
 
 
 def place(world):

@@ -13,18 +13,19 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
-from curation.weights import WeightsMissing  # noqa: E402
-from memento_model.checkpoints import save_expert  # noqa: E402
-from memento_model.config import Compat, FrameGrid, debug_model  # noqa: E402
-from memento_model.errors import CheckpointError  # noqa: E402
-from memento_model.experts import choose_placement  # noqa: E402
-from memento_model.generate import StoryGenerator  # noqa: E402
-from memento_model.loading import load, random_expert  # noqa: E402
-from memento_model.lora import inject_lora, lora_layers, trainable_tensors  # noqa: E402
-from memento_model.story_plan import GenerateSettings  # noqa: E402
-from memento_model.weight_choice import ModelChoice  # noqa: E402
-from tests.memento_model.tiny import story  # noqa: E402
-from tests.memento_model.wan_folders import CONFIG, T2V, adapters, wan_folder  # noqa: E402
+from curation.weights import WeightsMissing
+from memento_model.checkpoints import save_expert
+from memento_model.config import Compat, FrameGrid, debug_model
+from memento_model.errors import CheckpointError
+from memento_model.experts import choose_placement
+from memento_model.generate import StoryGenerator
+from memento_model.loading import load, random_expert
+from memento_model.lora import inject_lora, lora_layers, trainable_tensors
+from memento_model.story_plan import GenerateSettings
+from memento_model.weight_choice import ModelChoice
+from tests.memento_model.tiny import story
+from tests.memento_model.wan_folders import CONFIG, T2V, adapters, wan_folder
+from tests.memento_model.weights import random_trainable
 
 GRID = FrameGrid(num_frames=5, height=32, width=48)
 
@@ -248,3 +249,21 @@ def test_parts_are_found_by_name_and_in_the_cache(tmp_path, folders):
     assert loaded.models.first_shot is not None
     other = load(ModelChoice(model=str(bare), adapter="memento", device="cpu"), "memento")
     assert other.models.codec.revision == loaded.models.codec.revision
+
+
+def test_a_checkpoint_on_its_way_is_left_alone(tmp_path):
+    trained(tmp_path / "out/train/run/step-000001", seed=1)
+    trained(tmp_path / "out/train/run/.step-000002.part")
+    assert load(ModelChoice(device="cpu"), "memento").facts["model"] == "out/train/run/step-000001"
+
+
+def test_adapters_of_one_expert_go_on_their_base(tmp_path, folders):
+    state = dict.fromkeys(("codec", "text"), None) | {"base": str(folders / "i2v")}
+    for name, value in random_trainable(3, CONFIG).items():
+        state.setdefault("tensors", {})[name] = value * 0.05
+    save_expert(tmp_path / "ours", "low", CONFIG, trainable=state.pop("tensors"), notes=state)
+    named = ModelChoice(model=str(tmp_path / "ours"), t2v=str(folders / "t2v"), device="cpu")
+    loaded = load(named, "memento")
+    assert loaded.warnings == ("the high-noise expert has no adapters: only the other one was trained",)
+    assert (loaded.models.codec.name, loaded.models.text.name) == ("wan", "umt5")
+    film(loaded, tmp_path / "story")

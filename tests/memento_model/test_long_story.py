@@ -10,11 +10,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from memento_model.generate import StoryGenerator  # noqa: E402
-from memento_model.image_embed import ThumbnailEmbedder  # noqa: E402
-from memento_model.story_plan import GenerateSettings  # noqa: E402
-from memento_model.storymem import StoryMemMemory  # noqa: E402
-from tests.memento_model.tiny import GRID, memento_memory, models, story  # noqa: E402
+from memento_model.generate import StoryGenerator
+from memento_model.image_embed import ThumbnailEmbedder
+from memento_model.story_plan import GenerateSettings
+from memento_model.storymem import StoryMemMemory
+from tests.memento_model.tiny import GRID, memento_memory, models, story
 
 SHOTS, EARLY, LATE = 64, 8, 64
 PYTHON_GROWTH = 128 << 10

@@ -7,10 +7,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from memento_model.conditioning import Memory  # noqa: E402
-from memento_model.config import Compat  # noqa: E402
-from memento_model.image_embed import ThumbnailEmbedder  # noqa: E402
-from memento_model.memory import (  # noqa: E402
+from memento_model.conditioning import Memory
+from memento_model.config import Compat
+from memento_model.image_embed import ThumbnailEmbedder
+from memento_model.memory import (
     ComingShot,
     Forgetful,
     MadeShot,
@@ -18,7 +18,7 @@ from memento_model.memory import (  # noqa: E402
     Pool,
     Source,
 )
-from memento_model.storymem import StoryMemMemory, StoryMemRules, keyframes  # noqa: E402
+from memento_model.storymem import StoryMemMemory, StoryMemRules, keyframes
 
 FRAMES = 17
 

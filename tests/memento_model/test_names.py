@@ -11,13 +11,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("peft")
 
-from memento_model import names  # noqa: E402
-from memento_model.checkpoint_forms import base_shapes  # noqa: E402
-from memento_model.config import ModelConfig  # noqa: E402
-from memento_model.foreign_config import lora_shapes, query_shapes  # noqa: E402
-from memento_model.tensor_files import open_tensors  # noqa: E402
-from tests.memento_model.weights import TINY  # noqa: E402
-from tests.support import GOLDEN, SHARED  # noqa: E402
+from memento_model import names
+from memento_model.checkpoint_forms import base_shapes
+from memento_model.config import ModelConfig
+from memento_model.foreign_config import lora_shapes, query_shapes
+from memento_model.tensor_files import open_tensors
+from tests.memento_model.weights import TINY
+from tests.support import GOLDEN, SHARED
 
 FULL = ModelConfig()
 SPELLINGS = [

@@ -49,14 +49,19 @@ def test_bf16_weights_stall_and_ours_do_not():
 def test_bf16_movement_over_many_steps_is_a_fraction():
     start = weight(4_000).detach()
     lost, kept = torch.nn.Parameter(start.to(torch.bfloat16)), torch.nn.Parameter(start.clone())
-    stalling, ours = torch.optim.AdamW([lost], lr=1e-5, weight_decay=0.0), made(kept, lr=1e-5, weight_decay=0.0)
+    stalling, ours = (
+        torch.optim.AdamW([lost], lr=1e-5, weight_decay=0.0),
+        made(kept, lr=1e-5, weight_decay=0.0),
+    )
     for step in range(60):
         generator = torch.Generator().manual_seed(step)
         grad = 1 + 0.5 * torch.randn(4_000, generator=generator)
         lost.grad, kept.grad = grad.to(torch.bfloat16), grad
         stalling.step()
         ours.step(step)
-    ratio = (lost.detach().float() - start.to(torch.bfloat16).float()).abs().mean() / (kept.detach() - start).abs().mean()
+    ratio = (lost.detach().float() - start.to(torch.bfloat16).float()).abs().mean() / (
+        kept.detach() - start
+    ).abs().mean()
     assert ratio < 0.5
 
 
@@ -127,3 +132,16 @@ def test_what_cannot_be_trained_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(MissingExtra, match="bitsandbytes"):
         made(weight(), states="8bit")
+
+
+def test_queries_have_their_own_rate():
+    ours, queries = weight(), weight(seed=1)
+    starts = ours.detach().clone(), queries.detach().clone()
+    config = OptimConfig(lr=1e-2, query_lr_ratio=0.1, warmup_steps=0, weight_decay=0.0, schedule="constant")
+    optimiser = Optimiser({"transformer.w": ours, "keyframe_query.w": queries}, config, 10)
+    ours.grad, queries.grad = torch.ones(64), torch.ones(64)
+    optimiser.step(0)
+    moved = [
+        (p.detach() - start).abs().mean().item() for p, start in zip((ours, queries), starts, strict=True)
+    ]
+    assert moved == pytest.approx([1e-2, 1e-3], rel=1e-3)

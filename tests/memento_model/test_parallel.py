@@ -10,12 +10,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("peft")
 
-from memento_model.errors import CheckpointError  # noqa: E402
-from memento_model.launch import World  # noqa: E402
-from memento_model.parallel import choose_attention, parallelise  # noqa: E402
-from memento_model.ulysses import token_cuts  # noqa: E402
-from tests.memento_model import spread  # noqa: E402
-from tests.memento_model.spread import FORMS, PLAIN, alone, steps  # noqa: E402
+from memento_model.errors import CheckpointError
+from memento_model.launch import World
+from memento_model.parallel import choose_attention, parallelise
+from memento_model.ulysses import token_cuts
+from tests.memento_model import spread
+from tests.memento_model.spread import FORMS, PLAIN, alone, steps
 
 SHARDED = replace(PLAIN, shard=True, checkpoint_activations=True)
 ONE = World(device=torch.device("cpu"))
@@ -58,6 +58,10 @@ def test_weights_and_samples_over_two_processes(crew_of_two):
 
 def test_samples_alone_over_two_processes(crew_of_two):
     assert_equal(crew_of_two.results(steps, PLAIN, "split"), alone("split", 2))
+
+
+def test_gradients_that_only_some_processes_have(crew_of_two):
+    assert crew_of_two.results(spread.used_here_and_there) == [[[1.5, 1.5], [0.5, 0.5], None]] * 2
 
 
 def test_exchange_is_one_message_each_way_in_the_models_type(crew_of_two):

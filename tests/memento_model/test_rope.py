@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from memento_model.config import rope_split  # noqa: E402
-from memento_model.rope import rotary_table, rotate  # noqa: E402
+from memento_model.config import rope_split
+from memento_model.rope import rotary_table, rotate
 
 SPLIT = (12, 10, 10)
 

@@ -10,18 +10,18 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from curation.story_script import parse_story  # noqa: E402
-from memento_model.config import Compat  # noqa: E402
-from memento_model.generate import StoryGenerator  # noqa: E402
-from memento_model.image_embed import ThumbnailEmbedder  # noqa: E402
-from memento_model.story_drift import Drift, chart  # noqa: E402
-from memento_model.story_page import PageFacts, StoryPage, told_settings  # noqa: E402
-from memento_model.story_plan import GenerateSettings  # noqa: E402
-from memento_model.story_video import write_picture  # noqa: E402
-from memento_model.storymem import StoryMemMemory  # noqa: E402
-from tests.memento_model.tiny import GRID, memento_memory, models, story  # noqa: E402
+from curation.story_script import parse_story
+from memento_model.config import Compat
+from memento_model.generate import StoryGenerator
+from memento_model.image_embed import ThumbnailEmbedder
+from memento_model.story_drift import Drift, chart
+from memento_model.story_page import PageFacts, StoryPage, told_settings
+from memento_model.story_plan import GenerateSettings
+from memento_model.story_video import write_picture
+from memento_model.storymem import StoryMemMemory
+from tests.memento_model.tiny import GRID, memento_memory, models, story
 
 HOSTILE = "</title><script>alert(1)</script>\"'>{{ 7 * 7 }}<img src=x onerror=alert(2)>\u202e\x1b[31m"
 SETTINGS = GenerateSettings(steps=2, grid=GRID)
@@ -130,7 +130,7 @@ def test_a_page_on_its_way_renews_itself_and_shows_the_preview(whole):
     preview = folder / "preview/01_03.jpg"
     preview.parent.mkdir()
     write_picture(preview, np.zeros((8, 8, 3), np.uint8))
-    done = {stem: watcher.records[stem] for stem in ("01_01", "01_02")}
+    done = {"01_01", "01_02"}
     page.write(watcher.plans, done, preview)
     text = (folder / "index.html").read_text(encoding="utf-8")
     assert 'http-equiv="refresh"' in text

@@ -14,18 +14,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
-from safetensors.torch import load_file, safe_open, save_file  # noqa: E402
+from safetensors.torch import load_file, safe_open, save_file
 
-from memento_model.errors import CheckpointError  # noqa: E402
-from memento_model.tensor_files import (  # noqa: E402
+from memento_model.errors import CheckpointError
+from memento_model.tensor_files import (
     fingerprint,
     open_tensors,
     save_json,
     save_tensors,
     stream_tensors,
 )
-from tests.memento_model.weights import write_sharded  # noqa: E402
-from tests.support import REPOSITORY  # noqa: E402
+from tests.memento_model.weights import write_sharded
+from tests.support import REPOSITORY
 
 STATE = {
     "b": torch.arange(6.0).view(2, 3),

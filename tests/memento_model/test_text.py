@@ -8,12 +8,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("ftfy")
 tokenizers = pytest.importorskip("tokenizers")
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensors.torch import load_file, save_file
 
-from memento_model.errors import CheckpointError  # noqa: E402
-from memento_model.text import UMT5, clean  # noqa: E402
-from memento_model.text_hashed import HashedText, tokens  # noqa: E402
-from tests.support import GOLDEN  # noqa: E402
+from memento_model.errors import CheckpointError
+from memento_model.text import UMT5, clean
+from memento_model.text_hashed import HashedText, tokens
+from tests.support import GOLDEN
 
 T5 = GOLDEN / "model/t5_tiny"
 WORDS = ["a", "cat", "dog", "sits", "runs", "on", "the", "mat", "&", "red"]

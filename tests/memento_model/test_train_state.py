@@ -57,9 +57,7 @@ def same(one, other):
 
 @pytest.mark.parametrize("expert", ["high", "low"])
 def test_going_on_equals_never_having_stopped(tmp_path, expert):
-    base = config(
-        expert=expert, scale=ODD, optim=replace(config().optim, ema_decay=0.9, schedule="constant")
-    )
+    base = config(expert=expert, scale=ODD, optim=replace(config().optim, ema_decay=0.9, schedule="constant"))
     straight = trained(tmp_path / "a", 4, base)
     trained(tmp_path / "b", 2, base)
     parted = trained(tmp_path / "b", 4, base)

@@ -55,9 +55,7 @@ def test_the_golden_step_through_the_objective(name, monkeypatch):
         noise_seed=0,
     )
     monkeypatch.setattr(torch, "randn", lambda *_, **__: stored["noise"][None])
-    objective = ObjectiveConfig(
-        identity_weight=case["lambda"], split_attention=case["split_attention"]
-    )
+    objective = ObjectiveConfig(identity_weight=case["lambda"], split_attention=case["split_attention"])
     made = training_step(sample, model, query, objective, compat)
     assert made.selection.picked_bk[0].tolist() == case["picked"]
     assert made.conditioning.layout == parts
@@ -119,13 +117,16 @@ def test_accumulation_is_the_mean_over_its_samples():
     gradients = []
     for count in range(2):
         run.forward(run.feed.prepared(count)[2]).loss.total.backward()
-        gradients.append({n: p.grad.clone() for n, p in run.optimiser.parameters.items() if p.grad is not None})
+        gradients.append(
+            {n: p.grad.clone() for n, p in run.optimiser.parameters.items() if p.grad is not None}
+        )
         for parameter in run.optimiser.parameters.values():
             parameter.grad = None
     seen = {}
     step = run.optimiser.step
     run.optimiser.step = lambda number: (
-        seen.update({n: p.grad.clone() for n, p in run.optimiser.parameters.items()}), step(number)
+        seen.update({n: p.grad.clone() for n, p in run.optimiser.parameters.items()}),
+        step(number),
     )[1]
     done = train_step(run)
     assert len(done.losses) == len(done.timesteps) == 2
@@ -178,7 +179,9 @@ def test_self_forcing_takes_the_last_shot_from_the_model():
     assert not torch.equal(made.candidates_cfhw[:, 3:], sample.candidates_cfhw[:, 3:])
     assert not made.candidates_cfhw.requires_grad
     run.forward(sample).loss.total.backward()
-    plain = prepare(*run.feed.drawn(count)[:1], replace(drawn, self_forced=False), InMemory(), "low", Compat())
+    plain = prepare(
+        *run.feed.drawn(count)[:1], replace(drawn, self_forced=False), InMemory(), "low", Compat()
+    )
     assert plain.last_td is None
 
 

@@ -12,19 +12,19 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("ftfy")
 
-import av  # noqa: E402
-from rich.console import Console  # noqa: E402
-from typer.testing import CliRunner  # noqa: E402
+import av
+from rich.console import Console
+from typer.testing import CliRunner
 
-from curation.config import SettingsError  # noqa: E402
-from curation.stage import StopRun  # noqa: E402
-from memento_model.config import Compat, FrameGrid  # noqa: E402
-from pipelines import generate_command  # noqa: E402
-from pipelines.cli import app  # noqa: E402
-from pipelines.generate_command import Order, clock, read_references, story_files  # noqa: E402
-from pipelines.generate_settings import compat_of, parse_settings, settings_of  # noqa: E402
-from tests.pipelines.dying import TINY, in_a_process  # noqa: E402
-from tests.support import REPOSITORY  # noqa: E402
+from curation.config import SettingsError
+from curation.stage import StopRun
+from memento_model.config import Compat, FrameGrid
+from pipelines import generate_command
+from pipelines.cli import app
+from pipelines.generate_command import Order, clock, read_references, story_files
+from pipelines.generate_settings import compat_of, parse_settings, settings_of
+from tests.pipelines.dying import TINY, in_a_process
+from tests.support import REPOSITORY
 
 DEMO = REPOSITORY / "memento_model" / "stories" / "demo.json"
 

@@ -1,0 +1,167 @@
+"""What a score would be by chance, at best, and by cheating; and the score between them.
+
+floor      the same similarity between shots (or videos and texts) of different stories
+ceiling    between two halves of the same shot: its odd and even frames or clips
+cheat      the metric itself on videos frozen at their first frame
+
+calibrated = (score - floor) / (ceiling - floor)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmark.aggregate import MACRO, MetricScore, StoryScore, mean
+from benchmark.features import FRAME_KINDS, TEXT, FeatureStore, StoryFeatures, Unit
+from benchmark.functional.similarity import cosine, pool, unit
+from benchmark.scoring import Metric
+from benchmark.stories import ShotKey, Story
+
+SMALLEST_RANGE = 1e-6
+"""Between floor and ceiling; below that a calibrated score is noise and NaN."""
+
+
+class Calibration(NamedTuple):
+    """A score between its limits; NaN where a limit does not exist."""
+
+    score: float
+    floor: float
+    ceiling: float
+    cheat: float
+
+    @property
+    def calibrated(self) -> float:
+        """0 at the floor, 1 at the ceiling."""
+        return calibrated(self.score, self.floor, self.ceiling)
+
+    @property
+    def won_by_freezing(self) -> bool:
+        """Whether frozen videos would score at least as well."""
+        return self.cheat >= self.score
+
+
+def calibrated(score: float, floor: float, ceiling: float) -> float:
+    """(score - floor) / (ceiling - floor), NaN if the range is empty."""
+    wide = ceiling - floor
+    return (score - floor) / wide if wide > SMALLEST_RANGE else math.nan
+
+
+def shuffled_floor(stories: Mapping[str, Story], store: FeatureStore, kind: str) -> float:
+    """Mean cosine of all pairs of shots of different stories; every pair of stories weighs the same.
+
+    It is computed exactly from each story's mean unit feature, not drawn. NaN for fewer than two stories.
+    """
+    means = _story_means(stories, store, kind)
+    return mean(float(a @ b) for i, a in enumerate(means) for b in means[i + 1 :])
+
+
+def shuffled_text_floor(stories: Mapping[str, Story], store: FeatureStore, kind: str) -> float:
+    """Mean cosine of all shots with all prompts of other stories; every pair of stories weighs the same."""
+    found = {}
+    for key in sorted(stories):
+        videos, texts = (_shot_units(stories[key], store, k) for k in (kind, TEXT))
+        if len(videos) and len(texts):
+            found[key] = (videos.mean(axis=0), texts.mean(axis=0))
+    return mean(float(found[a][0] @ found[b][1]) for a in found for b in found if a != b)
+
+
+def split_half_ceiling(stories: Mapping[str, Story], store: FeatureStore, kind: str) -> float:
+    """Mean over stories of the mean cosine of a shot's even rows, pooled, with its odd ones.
+
+    Shots with fewer than two rows (frames or clips) have no halves.
+    """
+    per_story = []
+    for key in sorted(stories):
+        found = []
+        for array in _arrays(stories[key], store, kind):
+            if array.ndim == 2 and len(array) >= 2:
+                found.append(float(cosine(pool(array[::2]), pool(array[1::2]))))
+        per_story.append(mean(found))
+    return mean(per_story)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A view of a store in which each shot's frames are all its first frame.
+
+    Clip features of a frozen shot cannot be had without encoding it, so the first clip stands for all.
+    """
+
+    store: FeatureStore
+
+    def kinds(self) -> frozenset[str]:
+        """See `FeatureStore`."""
+        return self.store.kinds()
+
+    def num_frames(self, story: str, shot: ShotKey) -> int:
+        """See `FeatureStore`."""
+        return self.store.num_frames(story, shot)
+
+    def fps(self, story: str, shot: ShotKey) -> float | None:
+        """See `FeatureStore`."""
+        return self.store.fps(story, shot)
+
+    def get(self, story: str, unit: Unit, kind: str) -> np.ndarray | None:
+        """See `FeatureStore`."""
+        array = self.store.get(story, unit, kind)
+        if array is None or array.ndim < 1 + (kind not in FRAME_KINDS) or len(unit) != 2:
+            return array
+        return np.repeat(array[:1], len(array), axis=0)
+
+    def rows(self, story: str, shot: ShotKey, kind: str, frames: np.ndarray) -> np.ndarray | None:
+        """See `FeatureStore`."""
+        return self.store.rows(story, shot, kind, np.zeros_like(frames))
+
+
+def frozen_score(metric: Metric, stories: Mapping[str, Story], store: FeatureStore) -> MetricScore:
+    """A metric on videos frozen at their first frames."""
+    views = [StoryFeatures(stories[key], Frozen(store)) for key in sorted(stories)]
+    return MetricScore({v.story.key: StoryScore.of(metric.groups(v)) for v in views})
+
+
+def calibrate(
+    metric: Metric, score: MetricScore, stories: Mapping[str, Story], store: FeatureStore, order: str = MACRO
+) -> Calibration:
+    """Limits of a metric that is a cosine, and its score between them.
+
+    Args:
+        metric: what was scored.
+        score: what came out.
+        stories: by key; chance needs at least two.
+        store: the features that were scored.
+        order: of aggregation.
+
+    Raises:
+        ValueError: the metric is no cosine, so that the limits have no meaning.
+    """
+    if metric.unit != "cosine":
+        raise ValueError(f"{metric.name} is no cosine: only cosines have a floor and a ceiling")
+    kind = next(k for k in metric.needs if k != TEXT)
+    against_text = TEXT in metric.needs and metric.title.startswith(("Semantic", "Prompt"))
+    floor = (shuffled_text_floor if against_text else shuffled_floor)(stories, store, kind)
+    # No video says what a perfect match with a text would be.
+    ceiling = math.nan if against_text else split_half_ceiling(stories, store, kind)
+    cheat = frozen_score(metric, stories, store).value(order)
+    return Calibration(score.value(order), floor, ceiling, cheat)
+
+
+def _story_means(stories: Mapping[str, Story], store: FeatureStore, kind: str) -> list[np.ndarray]:
+    found = [_shot_units(stories[key], store, kind) for key in sorted(stories)]
+    return [units.mean(axis=0) for units in found if len(units)]
+
+
+def _shot_units(story: Story, store: FeatureStore, kind: str) -> np.ndarray:
+    units = [pool(array) for array in _arrays(story, store, kind) if len(array)]
+    return unit(np.stack(units)) if units else np.zeros((0, 0))
+
+
+def _arrays(story: Story, store: FeatureStore, kind: str) -> Iterable[np.ndarray]:
+    for shot in story.shots:
+        array = store.get(story.key, shot.key, kind)
+        if array is not None and (kind == TEXT or store.num_frames(story.key, shot.key)):
+            yield np.asarray(array, np.float64)

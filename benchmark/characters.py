@@ -1,0 +1,100 @@
+"""The reviewed character map: who appears in which shot, decided by a person.
+
+    {"format": "memento-characters/1",
+     "stories": {"robinson": {"reviewer": "initials", "characters": {"Person A": ["01_01", "01_02"]}}}}
+
+Tags of the rewritten scripts miss protagonists and the original scripts have none, so groups by character are
+only as good as this map.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.stories import ShotKey, Story
+
+FORMAT = "memento-characters/1"
+_STEM = re.compile(r"(\d+)_(\d+)")
+
+
+class CharacterMapError(ValueError):
+    """A character map cannot be used; a line for each error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CharacterMap:
+    """Character -> shots for each story, and who reviewed it; `reviewers` may lack a story."""
+
+    characters: Mapping[str, Mapping[str, tuple[ShotKey, ...]]]
+    reviewers: Mapping[str, str]
+
+
+def read_character_map(path: Path | str, stories: Mapping[str, Story]) -> CharacterMap:
+    """A map from its file, checked against the stories.
+
+    Raises:
+        CharacterMapError: with a line for each thing that is wrong.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CharacterMapError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise CharacterMapError(f'{path}: is no character map: it needs "format": "{FORMAT}"')
+    entries = value.get("stories")
+    if not isinstance(entries, dict):
+        raise CharacterMapError(f"{path}: `stories` must be an object: story -> characters")
+    errors: list[str] = []
+    found: dict[str, Mapping[str, tuple[ShotKey, ...]]] = {}
+    reviewers: dict[str, str] = {}
+    for key, entry in entries.items():
+        if key not in stories:
+            errors.append(f"{key}: no such story; there are {', '.join(sorted(stories)) or 'none'}")
+            continue
+        if not isinstance(entry, dict) or not isinstance(entry.get("characters"), dict):
+            errors.append(f"{key}: needs `characters`, an object: name -> list of shots")
+            continue
+        found[key] = _characters(key, entry["characters"], stories[key], errors)
+        if isinstance(entry.get("reviewer"), str):
+            reviewers[key] = entry["reviewer"]
+    if errors:
+        raise CharacterMapError("\n".join(f"{path}: {error}" for error in errors))
+    return CharacterMap(characters=found, reviewers=reviewers)
+
+
+def character_map_value(stories: Mapping[str, Story]) -> dict[str, Any]:
+    """A map to start a review from: what the tags say, nobody named as the reviewer."""
+    entries = {
+        key: {"characters": {name: [k.stem for k in keys] for name, keys in story.characters().items()}}
+        for key, story in stories.items()
+    }
+    return {"format": FORMAT, "stories": entries}
+
+
+def _characters(
+    key: str, entry: Mapping[str, Any], story: Story, errors: list[str]
+) -> dict[str, tuple[ShotKey, ...]]:
+    declared = [shot.key for shot in story.shots]
+    found = {}
+    for name, stems in entry.items():
+        if not isinstance(stems, list) or not stems:
+            errors.append(f'{key}, {name}: give a list of shots such as ["01_01"]')
+            continue
+        keys = [_shot_key(stem) for stem in stems]
+        wrong = [str(stem) for stem, shot in zip(stems, keys, strict=True) if shot not in declared]
+        if wrong:
+            errors.append(f"{key}, {name}: the script has no shot {', '.join(wrong)}")
+        if len(set(keys)) < len(keys):
+            errors.append(f"{key}, {name}: a shot is named twice")
+        found[name] = tuple(shot for shot in declared if shot in keys)
+    return found
+
+
+def _shot_key(stem: Any) -> ShotKey | None:
+    match = _STEM.fullmatch(stem) if isinstance(stem, str) else None
+    return ShotKey(int(match[1]), int(match[2])) if match else None

@@ -1,0 +1,119 @@
+"""Videos that hold several shots, such as HoloCine's: a manifest declares which frames are which shot.
+
+    {"format": "memento-ranges/1",
+     "method": "HoloCine",
+     "videos": [{"path": "robinson/scene1.mp4", "story": "robinson", "scene": 1,
+                 "shots": [[0, 81], [81, 161], [161, 241]]}]}
+
+Ranges are half-open, in frames as the file has them; paths are relative to the manifest. `shots` are those of
+the scene, in order, or of the whole story where `scene` is absent. Instead of `shots`, `cuts` may list the
+first frames of all shots but the first, as the generator took them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from benchmark.stories import ShotKey, Story, resolve_story
+from benchmark.submission import Clip, Submission, SubmissionError, missing_shots
+
+FORMAT = "memento-ranges/1"
+
+
+def ranges_of_cuts(cuts: Sequence[int], num_frames: int) -> list[tuple[int, int]]:
+    """Half-open ranges between the first frames of shots: [81], 161 gives (0, 81), (81, 161).
+
+    Raises:
+        ValueError: the cuts do not ascend inside the video.
+    """
+    edges = [0, *cuts, num_frames]
+    if any(b <= a for a, b in pairwise(edges)):
+        raise ValueError(f"cuts {list(cuts)} do not ascend between 0 and {num_frames}")
+    return list(pairwise(edges))
+
+
+def read_ranges(path: Path | str, stories: Mapping[str, Story], *, method: str | None = None) -> Submission:
+    """The submission that a manifest declares.
+
+    Args:
+        path: of the manifest.
+        stories: by key.
+        method: its name; else the manifest's, else its folder's.
+
+    Raises:
+        SubmissionError: the manifest cannot be read.
+    """
+    path = Path(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SubmissionError(f"{path}: cannot be read as JSON ({error})") from error
+    if (
+        not isinstance(value, dict)
+        or value.get("format") != FORMAT
+        or not isinstance(value.get("videos"), list)
+    ):
+        raise SubmissionError(f'{path}: is no manifest: it needs "format": "{FORMAT}" and a list `videos`')
+    faults: list[str] = []
+    clips: dict[str, dict[ShotKey, Clip]] = {}
+    for number, entry in enumerate(value["videos"], 1):
+        try:
+            key, found = _video(entry, path.parent, stories)
+        except ValueError as error:
+            faults.append(f"{path.name}: video {number}: {error}")
+            continue
+        there = clips.setdefault(key, {})
+        faults += [f"{path.name}: video {number}: {s.stem} is declared twice" for s in found if s in there]
+        clips[key] = {**found, **there}
+    return Submission(
+        method=str(method or value.get("method") or path.resolve().parent.name),
+        clips=dict(sorted(clips.items())),
+        missing=missing_shots(clips, stories),
+        faults=tuple(faults),
+    )
+
+
+def _video(entry: Any, folder: Path, stories: Mapping[str, Story]) -> tuple[str, dict[ShotKey, Clip]]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
+        raise ValueError("needs `path`, the file of the video")
+    key = resolve_story(str(entry.get("story")), stories)
+    if key is None:
+        raise ValueError(f"no story of the benchmark is called {entry.get('story')!r}")
+    shots = [s.key for s in stories[key].shots if "scene" not in entry or s.key.scene == entry["scene"]]
+    if not shots:
+        raise ValueError(f"the script of {key} has no scene {entry['scene']!r}")
+    file = folder / entry["path"]
+    ranges = _ranges(entry, file)
+    if len(ranges) != len(shots):
+        what = f"{key}, scene {entry['scene']}," if "scene" in entry else key
+        raise ValueError(f"{len(ranges)} shots are declared, but {what} has {len(shots)}")
+    return key, {s: Clip(path=file, start=a, end=b) for s, (a, b) in zip(shots, ranges, strict=True)}
+
+
+def _ranges(entry: Mapping[str, Any], file: Path) -> list[tuple[int, int]]:
+    if "cuts" in entry:
+        from benchmark.submission import video_facts
+
+        if "shots" in entry or not _whole(entry["cuts"]):
+            raise ValueError("give either `shots`, pairs of frames, or `cuts`, frames")
+        facts = video_facts(file)
+        if isinstance(facts, str):
+            raise ValueError(facts)
+        return ranges_of_cuts(entry["cuts"], facts.frames)
+    shots = entry.get("shots")
+    if not isinstance(shots, list) or not all(_whole(s) and len(s) == 2 for s in shots):
+        raise ValueError("needs `shots`, a list of [first frame, frame after the last]")
+    for i, (start, end) in enumerate(shots):
+        if start < 0 or end <= start:
+            raise ValueError(f"range [{start}, {end}] is empty or negative")
+        if i and start < shots[i - 1][1]:
+            raise ValueError(f"range [{start}, {end}] begins before the one before it ends")
+    return [(start, end) for start, end in shots]
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, list) and all(type(v) is int for v in value)
