@@ -1,10 +1,12 @@
 """What a score would be by chance, at best, and by cheating; and the score between them.
 
-floor      the same similarity between shots (or videos and texts) of different stories
-ceiling    between two halves of the same shot: its odd and even frames or clips
-cheat      the metric itself on videos frozen at their first frame
+Limits of a score that is a cosine:
 
-calibrated = (score - floor) / (ceiling - floor)
+    floor      the same similarity between shots, frames, or videos and texts, of different stories
+    ceiling    between the odd and the even clips or frames of the same shot
+    cheat      the metric itself on videos frozen at their first frame, for metrics on frames
+
+    calibrated = (score - floor) / (ceiling - floor)
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 
 from benchmark.aggregate import MACRO, MetricScore, StoryScore, mean
 from benchmark.features import FRAME_KINDS, TEXT, FeatureStore, StoryFeatures, Unit
+from benchmark.functional import consistency, semantic
 from benchmark.functional.similarity import cosine, pool, unit
 from benchmark.scoring import Metric
 from benchmark.stories import ShotKey, Story
@@ -51,12 +54,21 @@ def calibrated(score: float, floor: float, ceiling: float) -> float:
     return (score - floor) / wide if wide > SMALLEST_RANGE else math.nan
 
 
-def shuffled_floor(stories: Mapping[str, Story], store: FeatureStore, kind: str) -> float:
+def shuffled_floor(
+    stories: Mapping[str, Story], store: FeatureStore, kind: str, *, frames: bool = False
+) -> float:
     """Mean cosine of all pairs of shots of different stories; every pair of stories weighs the same.
 
     It is computed exactly from each story's mean unit feature, not drawn. NaN for fewer than two stories.
+
+    Args:
+        stories: by key.
+        store: features of a method's videos.
+        kind: of the shots' features.
+        frames: compare single rows, not the pooled rows of shots.
     """
-    means = _story_means(stories, store, kind)
+    units = [_shot_units(stories[key], store, kind, frames) for key in sorted(stories)]
+    means = [u.mean(axis=0) for u in units if len(u)]
     return mean(float(a @ b) for i, a in enumerate(means) for b in means[i + 1 :])
 
 
@@ -70,26 +82,31 @@ def shuffled_text_floor(stories: Mapping[str, Story], store: FeatureStore, kind:
     return mean(float(found[a][0] @ found[b][1]) for a in found for b in found if a != b)
 
 
-def split_half_ceiling(stories: Mapping[str, Story], store: FeatureStore, kind: str) -> float:
+def split_half_ceiling(
+    stories: Mapping[str, Story], store: FeatureStore, kind: str, *, frames: bool = False
+) -> float:
     """Mean over stories of the mean cosine of a shot's even rows, pooled, with its odd ones.
 
-    Shots with fewer than two rows (frames or clips) have no halves.
+    Shots with fewer than two rows (frames or clips) have no halves. Arguments as in `shuffled_floor`; with
+    `frames`, each even row is compared with the odd one after it.
     """
     per_story = []
     for key in sorted(stories):
         found = []
         for array in _arrays(stories[key], store, kind):
             if array.ndim == 2 and len(array) >= 2:
-                found.append(float(cosine(pool(array[::2]), pool(array[1::2]))))
+                even, odd = array[: len(array) // 2 * 2 : 2], array[1::2]
+                halves = (even, odd) if frames else (pool(array[::2]), pool(odd))
+                found.append(float(np.mean(cosine(*halves))))
         per_story.append(mean(found))
     return mean(per_story)
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """A view of a store in which each shot's frames are all its first frame.
+    """A view of a store in which the frame features of each shot are all those of its first frame.
 
-    Clip features of a frozen shot cannot be had without encoding it, so the first clip stands for all.
+    Clip features are left as they are: those of a frozen shot cannot be had without encoding it.
     """
 
     store: FeatureStore
@@ -109,7 +126,7 @@ class Frozen:
     def get(self, story: str, unit: Unit, kind: str) -> np.ndarray | None:
         """See `FeatureStore`."""
         array = self.store.get(story, unit, kind)
-        if array is None or array.ndim < 1 + (kind not in FRAME_KINDS) or len(unit) != 2:
+        if array is None or kind not in FRAME_KINDS:
             return array
         return np.repeat(array[:1], len(array), axis=0)
 
@@ -142,22 +159,22 @@ def calibrate(
     if metric.unit != "cosine":
         raise ValueError(f"{metric.name} is no cosine: only cosines have a floor and a ceiling")
     kind = next(k for k in metric.needs if k != TEXT)
-    against_text = TEXT in metric.needs and metric.title.startswith(("Semantic", "Prompt"))
-    floor = (shuffled_text_floor if against_text else shuffled_floor)(stories, store, kind)
-    # No video says what a perfect match with a text would be.
-    ceiling = math.nan if against_text else split_half_ceiling(stories, store, kind)
-    cheat = frozen_score(metric, stories, store).value(order)
+    frames = metric.function is consistency.frame_consistency
+    if metric.function in (semantic.scene_text, semantic.story_text, semantic.shot_text):
+        # No video says what a perfect match with a text would be.
+        floor, ceiling = shuffled_text_floor(stories, store, kind), math.nan
+    else:
+        floor = shuffled_floor(stories, store, kind, frames=frames)
+        ceiling = split_half_ceiling(stories, store, kind, frames=frames)
+    freezable = set(metric.needs) <= set(FRAME_KINDS)
+    cheat = frozen_score(metric, stories, store).value(order) if freezable else math.nan
     return Calibration(score.value(order), floor, ceiling, cheat)
 
 
-def _story_means(stories: Mapping[str, Story], store: FeatureStore, kind: str) -> list[np.ndarray]:
-    found = [_shot_units(stories[key], store, kind) for key in sorted(stories)]
-    return [units.mean(axis=0) for units in found if len(units)]
-
-
-def _shot_units(story: Story, store: FeatureStore, kind: str) -> np.ndarray:
-    units = [pool(array) for array in _arrays(story, store, kind) if len(array)]
-    return unit(np.stack(units)) if units else np.zeros((0, 0))
+def _shot_units(story: Story, store: FeatureStore, kind: str, frames: bool = False) -> np.ndarray:
+    arrays = [array for array in _arrays(story, store, kind) if len(array)]
+    rows = [np.atleast_2d(array) if frames else pool(array)[None] for array in arrays]
+    return unit(np.concatenate(rows)) if rows else np.zeros((0, 0))
 
 
 def _arrays(story: Story, store: FeatureStore, kind: str) -> Iterable[np.ndarray]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmark.aggregate import MACRO, recipe_hash
 from benchmark.metrics import METRICS
+from benchmark.sampling import Every
 from benchmark.scoring import Metric
 
 VERSION = 1
@@ -144,6 +145,15 @@ CHOICES: dict[str, Choice] = {
         about="encoder",
     ),
 }
+
+
+def _interval(text: str) -> Every | None:
+    if not text:
+        return None
+    try:
+        return Every(seconds=float(text[:-1])) if text.endswith("s") else Every(frames=int(text))
+    except ValueError as error:
+        raise ValueError(f"interval {text!r}: give frames such as '8' or seconds such as '0.5s'") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,17 +352,6 @@ _INTERVAL_METRICS = (
     "inter_shot_dino_adjacent",
 )
 """Whose interval no name fixes."""
-
-
-def _interval(text: str) -> Any:
-    from benchmark.sampling import Every
-
-    if not text:
-        return None
-    try:
-        return Every(seconds=float(text[:-1])) if text.endswith("s") else Every(frames=int(text))
-    except ValueError as error:
-        raise ValueError(f"interval {text!r}: give frames such as '8' or seconds such as '0.5s'") from error
 
 
 def _plain(value: Any) -> Any:

@@ -42,7 +42,7 @@ def box(track, clip, step, x):
 
 
 def exported_sequence(tmp_path, *, seed=0):
-    """The row of a sequence of two clips around a context shot; A in both, B only in the last, C cropped away.
+    """The row of a sequence of two clips around a context shot; A in both, B in the last, C cropped away.
 
     Artefacts lie in the store that `scratch(tmp_path)` uses; another seed gives another film.
     """

@@ -1,4 +1,4 @@
-"""AdamW on fp32 weights: schedule, clipping, steps left out, the average, and what bf16 weights would lose."""
+"""AdamW on fp32 weights: schedule, clipping, steps left out, the average, and what bf16 weights lose."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_what_cannot_be_trained_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="nothing is trainable"):
         Optimiser({}, OptimConfig(), 10)
     half = torch.nn.Parameter(torch.zeros(2, dtype=torch.bfloat16))
-    with pytest.raises(ValueError, match="w is torch.bfloat16; trainable weights must be float32"):
+    with pytest.raises(ValueError, match=r"w is torch\.bfloat16; trainable weights must be float32"):
         made(half)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(MissingExtra, match="bitsandbytes"):
