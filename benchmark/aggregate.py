@@ -116,7 +116,7 @@ class Scores:
 
     Attributes:
         recipe: hash of everything that decides the numbers but the videos.
-        metrics: by name.
+        metrics: by name; also those that are unavailable, undefined on every story.
         unavailable: metric -> why it has no numbers at all: `needs clip_b32`.
     """
 
@@ -167,17 +167,16 @@ def merge(parts: Sequence[Scores]) -> Scores:
         raise ValueError("nothing to merge: give at least one result")
     refuse_different([part.recipe for part in parts])
     merged: dict[str, dict[str, StoryScore]] = {}
-    unavailable: dict[str, str] = {}
     for part in parts:
-        unavailable.update(part.unavailable)
         for name, score in part.metrics.items():
             stories = merged.setdefault(name, {})
             if twice := sorted(stories.keys() & score.stories.keys()):
                 raise ValueError(f"{name}: story {', '.join(twice)} is in more than one part: score it once")
             stories.update(score.stories)
     metrics = {name: MetricScore(dict(sorted(merged[name].items()))) for name in sorted(merged)}
-    missing = {name: unavailable[name] for name in sorted(unavailable) if name not in metrics}
-    return Scores(parts[0].recipe, metrics, missing)
+    # What one shard lacks another may have: its stories are then undefined, not the metric.
+    nowhere = set.intersection(*(set(part.unavailable) for part in parts))
+    return Scores(parts[0].recipe, metrics, {name: parts[0].unavailable[name] for name in sorted(nowhere)})
 
 
 def refuse_different(recipes: Sequence[str]) -> None:

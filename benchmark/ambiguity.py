@@ -66,7 +66,7 @@ def ambiguity(column: str, methods: Mapping[str, Scores]) -> AmbiguityReport:
         raise ValueError(f"{column!r} is no column of a paper")
     found: list[Reading] = []
     for metric in metrics:
-        if any(metric.name not in scores.metrics for scores in methods.values()):
+        if any(metric.name not in s.metrics or metric.name in s.unavailable for s in methods.values()):
             continue
         for order in ORDERS:
             values = _values(metric.name, order, methods)

@@ -179,17 +179,15 @@ class StoryFeatures:
         """Rows of the joined frames of the shots that exist, at an interval: float64 [n] or [n, d].
 
         Returns:
-            None if there are no frames, or a shot that exists lacks this kind.
-
-        Raises:
-            FeatureError: an interval in seconds and a shot without a known frame rate.
+            None if there are no frames, or a shot that exists lacks this kind, or its rate where the interval
+            is in seconds.
         """
         shots, key = [shot for shot in shots if self.present(shot)], self.story.key
         lengths = [self.store.num_frames(key, shot.key) for shot in shots]
-        try:
-            frames = every(interval, lengths, [self.store.fps(key, shot.key) for shot in shots])
-        except ValueError as error:
-            raise FeatureError(f"story {key}: {error}") from error
+        rates = [self.store.fps(key, shot.key) for shot in shots]
+        if interval.seconds is not None and not all(rates):
+            return None
+        frames = every(interval, lengths, rates)
         parts = [
             self.store.rows(key, shot.key, kind, taken)
             for shot, taken in zip(shots, split_joined(frames, lengths), strict=True)

@@ -81,13 +81,13 @@ def score(
         strict: how missing shots are read, see `StoryFeatures`.
 
     Returns:
-        The scores; metrics without any of the features they need are named with the reason.
+        The scores. Metrics that need a kind of feature of which the store has none are named with the reason;
+        they are undefined on every story.
     """
     views = [StoryFeatures(stories[key], store, strict) for key in sorted(stories)]
     found, unavailable = {}, {}
     for metric in metrics:
         if lacking := missing_kinds(metric, store):
             unavailable[metric.name] = f"needs {', '.join(lacking)}"
-            continue
         found[metric.name] = MetricScore({v.story.key: StoryScore.of(metric.groups(v)) for v in views})
     return Scores(recipe, found, unavailable)

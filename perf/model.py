@@ -1,6 +1,6 @@
 """Our transformer and queries against plain ones with the published code's choices (`perf.model_plain`).
 
-    python -m perf.model [--repeat 9] [--threads 1] [--sizes debug,mid]
+    python -m perf.model [--repeat 9] [--threads 1] [--sizes debug,mid,full-queries]
     python -m perf.model --device cuda        # one block at full size as well
 
 Same weights and inputs, results compared in the same run; calls alternate, and a ratio is the median of the
@@ -38,18 +38,24 @@ class Size:
         layout: latent frames.
         grid: latent rows and columns.
         candidates: frames that the queries choose from.
+        queries_only: leave the transformer out.
     """
 
     config: ModelConfig
     layout: Layout
     grid: tuple[int, int]
     candidates: int = 16
+    queries_only: bool = False
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Patches of two by two."""
+        return (self.grid[0] // 2) * (self.grid[1] // 2)
 
     @property
     def tokens(self) -> int:
         """Of the whole sequence."""
-        rows, columns = self.grid
-        return self.layout.num_frames * (rows // 2) * (columns // 2)
+        return self.layout.num_frames * self.tokens_per_frame
 
 
 def sizes() -> dict[str, Size]:
@@ -70,36 +76,45 @@ def sizes() -> dict[str, Size]:
             debug.model, Layout(identity_frames=1, memory_frames=8, target_frames=frames), (rows, columns)
         ),
         "mid": Size(mid, Layout(identity_frames=1, memory_frames=8, target_frames=5), (20, 32)),
+        "full-queries": Size(
+            ModelConfig(), Layout(memory_frames=8, target_frames=21), (60, 104), queries_only=True
+        ),
     }
 
 
 # -- models and inputs ----------------------------------------------------------------------------
 
 
-def make_models(size: Size, device: str = "cpu") -> tuple[MementoTransformer, KeyframeQuery]:
-    """Both with random weights; the output layer does not start at zero."""
+def make_transformer(size: Size) -> MementoTransformer:
+    """With random weights; the output layer does not start at zero."""
     transformer = MementoTransformer.from_config(size.config)
     initialise(transformer, seed=0)
     torch.manual_seed(0)
     with torch.no_grad():
         transformer.proj_out.weight.normal_(0, 0.05)
-    return transformer.eval().to(device), KeyframeQuery(size.config).eval().to(device)
+    return transformer.eval()
 
 
-def make_inputs(size: Size, device: str = "cpu") -> dict[str, Any]:
+def make_query(size: Size) -> KeyframeQuery:
+    """With random weights."""
+    torch.manual_seed(0)
+    return KeyframeQuery(size.config).eval()
+
+
+def make_inputs(size: Size) -> dict[str, Any]:
     """Arguments of one forward pass, a batch of one."""
     generator, config = torch.Generator().manual_seed(1), size.config
     frames, memory = size.layout.num_frames, size.layout.memory_frames
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).to(device)
+        return torch.randn(*shape, generator=generator)
 
     positions = [-512, *range(-3 * memory, 0, 3), *range(size.layout.target_frames)]
     return {
         "latents_bcfhw": draw(1, config.in_channels, frames, *size.grid),
-        "timestep_b": torch.tensor([811.0], device=device),
+        "timestep_b": torch.tensor([811.0]),
         "text_bld": draw(1, config.text_len // 2, config.text_dim),
-        "positions_bf": torch.tensor([positions], device=device),
+        "positions_bf": torch.tensor([positions]),
         "layout": size.layout,
         "identity_text": [draw(1, config.text_len // 4, config.text_dim)],
     }
@@ -162,7 +177,7 @@ def train_step(forward: Callable[[], Tensor], module: nn.Module) -> None:
 
 def transformer_rows(size: Size, repeat: int) -> list[str]:
     """Time and memory of a forward pass and of a training step; then what each choice costs alone."""
-    model, inputs = make_models(size)[0], make_inputs(size)
+    model, inputs = make_transformer(size), make_inputs(size)
     weights = weights_of(model)
 
     def plain_with(choices: frozenset[str]) -> Callable[[], Tensor]:
@@ -189,7 +204,7 @@ def transformer_rows(size: Size, repeat: int) -> list[str]:
 
 def query_rows(size: Size, repeat: int) -> list[str]:
     """Time and memory of the queries' scores."""
-    query = make_models(size)[1]
+    query = make_query(size)
     peer = PlainQuery(weights_of(query), size.config)
     generator, width = torch.Generator().manual_seed(2), size.config.width
     candidates = torch.randn(1, 16, size.candidates, *size.grid, generator=generator)
@@ -218,13 +233,17 @@ def report(names: list[str], repeat: int) -> str:
     for name in names:
         size = sizes()[name]
         shape = size.config
+        what = f"{shape.num_layers} blocks, {size.tokens} tokens"
+        what = (
+            f"{size.candidates} candidates of {size.tokens_per_frame} tokens" if size.queries_only else what
+        )
         lines += [
-            f"### {name}: width {shape.width}, {shape.num_heads} heads, {shape.num_layers} blocks, "
-            f"{size.tokens} tokens; fp32 on {torch.get_num_threads()} thread(s) of the CPU",
+            f"### {name}: width {shape.width}, {shape.num_heads} heads, {what}; "
+            f"fp32 on {torch.get_num_threads()} thread(s) of the CPU",
             "",
             "| what | ours ms | plain ms | plain / ours | ours MiB | plain MiB | ours / plain |",
             "|---|---|---|---|---|---|---|",
-            *transformer_rows(size, repeat),
+            *([] if size.queries_only else transformer_rows(size, repeat)),
             *query_rows(size, repeat),
             "",
         ]

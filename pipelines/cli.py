@@ -224,6 +224,9 @@ def train(
     small: Annotated[
         bool, typer.Option("--small", help="The recipe's objective at debug size, for a CPU.")
     ] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Write what is trained as the released two files; train nothing.")
+    ] = None,
 ) -> None:
     """A published dataset in, checkpoints of the model out. Run it again any time: it goes on exactly."""
     from pipelines import train_command
@@ -231,7 +234,7 @@ def train(
     with plain_errors():
         order = train_command.Order(
             recipe=recipe, dataset=dataset, output=output, expert=expert, settings=set_ or (), plan=plan,
-            resume=resume, small=small,
+            resume=resume, small=small, export=export,
         )  # fmt: skip
         train_command.main(order)
 

@@ -35,6 +35,7 @@ class Order:
         plan: say what it will need; train nothing.
         resume: `auto`: go on where there is a checkpoint; `none`: start afresh.
         small: the recipe's objective at debug size.
+        export: write what is trained in the released form to this folder; train nothing.
     """
 
     recipe: str = "debug"
@@ -45,6 +46,7 @@ class Order:
     plan: bool = False
     resume: str = "auto"
     small: bool = False
+    export: Path | None = None
 
 
 def main(order: Order, console: Console | None = None) -> list[Path]:
@@ -66,6 +68,8 @@ def main(order: Order, console: Console | None = None) -> list[Path]:
     from pipelines.train_settings import configs
 
     asked = configs(order)
+    if order.export is not None:
+        return export(asked[0], order.export, console)
     show_plan(asked[0], console, whole=order.plan)
     if order.plan:
         return []
@@ -74,6 +78,36 @@ def main(order: Order, console: Console | None = None) -> list[Path]:
     with launched(context_parallel=asked[0].scale.context_parallel) as world:
         for config in asked:
             made.append(train(config, world, order.resume, console))
+    return made
+
+
+def export(config: TrainConfig, target: Path, console: Console) -> list[Path]:
+    """The newest checkpoint of each expert as the released two files; see `memento_model.convert`."""
+    import shutil
+
+    from memento_model.convert import convert
+    from memento_model.train_state import step_folders
+
+    newest = {e: step_folders(Path(config.output) / e)[-1:] for e in ("high", "low")}
+    if not any(newest.values()):
+        raise StopRun(f"{config.output}: no checkpoint there; train first, or name the run with --output")
+    if target.exists():
+        raise StopRun(f"{target}: exists already; choose another folder")
+    part, made = target.with_name(f".{target.name}.part"), []
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for expert, found in newest.items():
+        for place in found:
+            convert(place, part / expert, "official")
+            for file in sorted((part / expert).iterdir()):
+                made.append(target / file.name)
+                file.rename(part / file.name)
+            (part / expert).rmdir()
+            console.print(f"{expert}-noise expert: {place}")
+        if not found:
+            console.print(f"{expert}-noise expert: not trained yet", style="yellow")
+    part.rename(target)
+    console.print(f"Written: {target}")
     return made
 
 

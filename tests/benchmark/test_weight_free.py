@@ -9,7 +9,7 @@ from benchmark.presets import WEIGHT_FREE
 from benchmark.scoring import score
 from benchmark.stories import ShotKey
 from benchmark.submission import Clip, probed, read_folder
-from benchmark.weight_free import boundary, find_cuts, measure, measure_clips, story_features
+from benchmark.weight_free import boundary, find_cuts, measure, measure_clips, measure_frames, story_features
 from tests.benchmark import made
 
 
@@ -39,7 +39,7 @@ def test_flicker_exposure_and_sharpness(tmp_path):
     rising = one(tmp_path, [np.full((90, 160, 3), 60 + 4 * i, np.uint8) for i in range(24)])
     assert rising.flicker < 1
     white = one(tmp_path, [np.full((90, 160, 3), 255, np.uint8)] * 4)
-    assert (white.clipped, white.luma) == (1, 1)
+    assert (white.clipped, white.luma) == (1, pytest.approx(1, abs=0.01))
     assert white.sharpness < 1 < a.sharpness
 
 
@@ -68,8 +68,9 @@ def test_the_rule_for_cuts():
     assert find_cuts(np.zeros(0)) == ()
 
 
-def test_a_shot_of_one_frame_has_what_it_can_have(tmp_path):
-    numbers = one(tmp_path, made.moving(1))
+def test_a_shot_of_one_frame_has_what_it_can_have():
+    picture = made.moving(1)[0]
+    numbers = measure_frames([(picture[..., 0], picture[:27, :48])], 16.0)
     assert numbers.frames == 1
     assert set(numbers.features()) == {
         *("stat_luma", "stat_clipped", "stat_sharpness", "stat_duration_s", "stat_inner_cuts")

@@ -14,6 +14,7 @@ import av
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
 
 from memento_model import cache_fill
 from memento_model.cache_encoders import Encoders

@@ -11,7 +11,7 @@ pytest.importorskip("diffusers")
 pytest.importorskip("peft")
 
 from memento_model.config import Layout, ModelConfig
-from perf.model import Size, agree, make_inputs, make_models, peak_bytes, weights_of
+from perf.model import Size, agree, make_inputs, make_query, make_transformer, peak_bytes, weights_of
 from perf.model_block import FULL, GRID, LAYOUT, block_flops, measurements
 from perf.model_plain import CHOICES, PlainQuery, PlainTransformer
 
@@ -25,14 +25,14 @@ TINY = Size(
 @pytest.mark.parametrize("left_out", [None, *sorted(CHOICES)])
 @torch.no_grad()
 def test_the_plain_transformer_agrees(left_out):
-    model, inputs = make_models(TINY)[0], make_inputs(TINY)
+    model, inputs = make_transformer(TINY), make_inputs(TINY)
     peer = PlainTransformer(weights_of(model), TINY.config, CHOICES - {left_out})
     assert agree(model(**inputs), peer(**inputs)) < 1e-5
 
 
 @torch.no_grad()
 def test_the_plain_queries_agree():
-    query = make_models(TINY)[1]
+    query = make_query(TINY)
     candidates, contexts = torch.randn(2, 16, 9, 4, 6), torch.randn(2, 2, 12, 48)
     positions = torch.arange(-27, 0, 3).repeat(2, 1)
     ours = query(candidates, positions, *contexts).scores_bqf

@@ -14,6 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
+pytest.importorskip("diffusers")
 from safetensors.torch import load_file, safe_open, save_file
 
 from memento_model.errors import CheckpointError

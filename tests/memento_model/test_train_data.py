@@ -8,6 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
 from memento_model.config import FrameGrid
 from memento_model.errors import DataError
 from memento_model.samples import targets_of

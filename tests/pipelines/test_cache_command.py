@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 pytest.importorskip("torch")
+pytest.importorskip("diffusers")
 
 from pipelines.cache_command import CacheOrder, make_config
 from pipelines.cli import app
