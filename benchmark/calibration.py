@@ -7,6 +7,9 @@ Limits of a score that is a cosine:
     cheat      the metric itself on videos frozen at their first frame, for metrics on frames
 
     calibrated = (score - floor) / (ceiling - floor)
+
+Floor and ceiling are taken at the level of the metric: shots, scenes or stories. Half of a shot is a noisier
+sample of it than the whole, so shots that differ by nothing else can come out a little above 1.
 """
 
 from __future__ import annotations
@@ -19,12 +22,14 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmark.aggregate import MACRO, MetricScore, StoryScore, mean
-from benchmark.features import FRAME_KINDS, TEXT, FeatureStore, StoryFeatures, Unit
+from benchmark.features import FRAME_KINDS, STORY_UNIT, TEXT, FeatureStore, StoryFeatures, Unit
 from benchmark.functional import consistency, semantic
 from benchmark.functional.similarity import cosine, pool, unit
 from benchmark.scoring import Metric
 from benchmark.stories import ShotKey, Story
 
+SHOT, SCENE, STORY = "shot", "scene", "story"
+_LEVELS = {semantic.scene_text: SCENE, semantic.story_text: STORY, consistency.adjacent_scenes: SCENE}
 SMALLEST_RANGE = 1e-6
 """Between floor and ceiling; below that a calibrated score is noise and NaN."""
 
@@ -55,7 +60,12 @@ def calibrated(score: float, floor: float, ceiling: float) -> float:
 
 
 def shuffled_floor(
-    stories: Mapping[str, Story], store: FeatureStore, kind: str, *, frames: bool = False
+    stories: Mapping[str, Story],
+    store: FeatureStore,
+    kind: str,
+    *,
+    level: str = SHOT,
+    frames: bool = False,
 ) -> float:
     """Mean cosine of all pairs of shots of different stories; every pair of stories weighs the same.
 
@@ -64,26 +74,34 @@ def shuffled_floor(
     Args:
         stories: by key.
         store: features of a method's videos.
-        kind: of the shots' features.
-        frames: compare single rows, not the pooled rows of shots.
+        kind: of the features.
+        level: `shot`, `scene` or `story`: what is compared.
+        frames: compare single rows, not the pooled rows of each.
     """
-    units = [_shot_units(stories[key], store, kind, frames) for key in sorted(stories)]
+    units = [_units(stories[key], store, kind, level, frames) for key in sorted(stories)]
     means = [u.mean(axis=0) for u in units if len(u)]
     return mean(float(a @ b) for i, a in enumerate(means) for b in means[i + 1 :])
 
 
-def shuffled_text_floor(stories: Mapping[str, Story], store: FeatureStore, kind: str) -> float:
-    """Mean cosine of all shots with all prompts of other stories; every pair of stories weighs the same."""
+def shuffled_text_floor(
+    stories: Mapping[str, Story], store: FeatureStore, kind: str, *, level: str = SHOT
+) -> float:
+    """Mean cosine of videos with the texts of other stories; arguments and weights as in `shuffled_floor`."""
     found = {}
     for key in sorted(stories):
-        videos, texts = (_shot_units(stories[key], store, k) for k in (kind, TEXT))
+        videos, texts = (_units(stories[key], store, k, level) for k in (kind, TEXT))
         if len(videos) and len(texts):
             found[key] = (videos.mean(axis=0), texts.mean(axis=0))
     return mean(float(found[a][0] @ found[b][1]) for a in found for b in found if a != b)
 
 
 def split_half_ceiling(
-    stories: Mapping[str, Story], store: FeatureStore, kind: str, *, frames: bool = False
+    stories: Mapping[str, Story],
+    store: FeatureStore,
+    kind: str,
+    *,
+    level: str = SHOT,
+    frames: bool = False,
 ) -> float:
     """Mean over stories of the mean cosine of a shot's even rows, pooled, with its odd ones.
 
@@ -93,7 +111,7 @@ def split_half_ceiling(
     per_story = []
     for key in sorted(stories):
         found = []
-        for array in _arrays(stories[key], store, kind):
+        for array in _arrays(stories[key], store, kind, level):
             if array.ndim == 2 and len(array) >= 2:
                 even, odd = array[: len(array) // 2 * 2 : 2], array[1::2]
                 halves = (even, odd) if frames else (pool(array[::2]), pool(odd))
@@ -159,26 +177,32 @@ def calibrate(
     if metric.unit != "cosine":
         raise ValueError(f"{metric.name} is no cosine: only cosines have a floor and a ceiling")
     kind = next(k for k in metric.needs if k != TEXT)
+    level = _LEVELS.get(metric.function, SHOT)
     frames = metric.function is consistency.frame_consistency
     if metric.function in (semantic.scene_text, semantic.story_text, semantic.shot_text):
         # No video says what a perfect match with a text would be.
-        floor, ceiling = shuffled_text_floor(stories, store, kind), math.nan
+        floor, ceiling = shuffled_text_floor(stories, store, kind, level=level), math.nan
     else:
-        floor = shuffled_floor(stories, store, kind, frames=frames)
-        ceiling = split_half_ceiling(stories, store, kind, frames=frames)
+        floor = shuffled_floor(stories, store, kind, level=level, frames=frames)
+        ceiling = split_half_ceiling(stories, store, kind, level=level, frames=frames)
     freezable = set(metric.needs) <= set(FRAME_KINDS)
     cheat = frozen_score(metric, stories, store).value(order) if freezable else math.nan
     return Calibration(score.value(order), floor, ceiling, cheat)
 
 
-def _shot_units(story: Story, store: FeatureStore, kind: str, frames: bool = False) -> np.ndarray:
-    arrays = [array for array in _arrays(story, store, kind) if len(array)]
+def _units(story: Story, store: FeatureStore, kind: str, level: str, frames: bool = False) -> np.ndarray:
+    arrays = [array for array in _arrays(story, store, kind, level) if len(array)]
     rows = [np.atleast_2d(array) if frames else pool(array)[None] for array in arrays]
     return unit(np.concatenate(rows)) if rows else np.zeros((0, 0))
 
 
-def _arrays(story: Story, store: FeatureStore, kind: str) -> Iterable[np.ndarray]:
-    for shot in story.shots:
-        array = store.get(story.key, shot.key, kind)
-        if array is not None and (kind == TEXT or store.num_frames(story.key, shot.key)):
+def _arrays(story: Story, store: FeatureStore, kind: str, level: str) -> Iterable[np.ndarray]:
+    units: dict[str, list[Unit]] = {
+        SHOT: [shot.key for shot in story.shots],
+        SCENE: [(scene.number,) for scene in story.scenes],
+        STORY: [STORY_UNIT],
+    }
+    for place in units[level]:
+        array = store.get(story.key, place, kind)
+        if array is not None:
             yield np.asarray(array, np.float64)

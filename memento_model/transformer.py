@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ from memento_model.attention import (
 from memento_model.config import Compat, Layout, ModelConfig, rope_split
 from memento_model.rope import rotary_table
 
-Text = Tensor | Sequence[Tensor]
+Text: TypeAlias = Tensor | Sequence[Tensor]
 """Rows of the text encoder: [b, t, d], or one [t, d] per sample, of any lengths up to the model's."""
 
 FP32_MODULES = ("time_embedder", "time_proj", "scale_shift_table", "norm1", "norm2", "norm3")

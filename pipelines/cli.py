@@ -200,7 +200,7 @@ def cache(  # noqa: PLR0913 - the options of a command line
 
 
 @app.command()
-def train(
+def train(  # noqa: PLR0913 - the options of a command line
     recipe: Annotated[
         str, typer.Argument(help="debug, low_noise_480p, high_noise_480p ... (docs/train.md).")
     ],

@@ -42,9 +42,9 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
 def test_an_interval_is_that_of_scipy():
     stats = pytest.importorskip("scipy.stats")
     values = np.random.default_rng(2).gamma(2, size=25)
-    ours = mean_interval(by_story(values), count=20_000)
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, rng=0).confidence_interval
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
+    ours = mean_interval(by_story(values))
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=10_000).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.08)
     assert ours.value == pytest.approx(values.mean())
 
 

@@ -85,14 +85,14 @@ def recall(run):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_picked_memory_comes_to_show_the_subject(record_property):
-    model = replace(MODEL, width=48, num_local_queries=4, selected_local=1, selected_global=1)
+    model = replace(MODEL, width=128, ffn_width=256, num_local_queries=4, selected_local=1, selected_global=1)
     objective = replace(
         config().objective, identity_probability=1.0, identity_weight=2.0, drop_probability=0.0,
         skip_prior_probability=0.0, first_frame_probability=0.0, bank_frames=6, last_frames=2,
     )  # fmt: skip
     made = replace(
-        config(), expert="high", model=model, objective=objective, steps=2000,
-        optim=replace(config().optim, lr=3e-3, query_lr_ratio=0.1, betas=(0.9, 0.95), warmup_steps=20),
+        config(), expert="high", model=model, objective=objective, steps=3000,
+        optim=replace(config().optim, lr=2e-3, query_lr_ratio=0.05, betas=(0.9, 0.95), warmup_steps=20),
         watch=replace(config().watch, save_every=10_000),
     )  # fmt: skip
     run = run_of(made, data=subject_sequences())
