@@ -46,6 +46,7 @@ class World:
         rank, size: of this process, and how many there are.
         device: that this process computes on.
         mesh: axes `data` and `context`; None for a single process.
+        control: process group on the CPU for barriers and small objects; None for a single process.
         roll_call: signs of life; None for a single process.
         timeout_s: the longest wait for another process.
     """

@@ -60,7 +60,7 @@ def debug() -> TrainConfig:
         watch=WatchConfig(
             log_every=50, validate_every=0, sample_every=500, save_every=250, keep_last=2, trackers=()
         ),
-        steps=2500,
+        steps=3000,
         output="out/train/debug",
     )
 

@@ -74,9 +74,12 @@ def recall(run):
             continue
         with torch.no_grad():
             selection = run.forward(ready).selection
-        picked = selection.picked_bk[0, selection.num_local :].tolist()
-        hits += sum(shows[i] for i in picked)
-        picks += min(len(picked), sum(shows))
+        local, picked = selection.picked_bk[0].split((selection.num_local, 2 - selection.num_local))
+        left = sum(shows) - sum(shows[i] for i in local.tolist())
+        if not left:
+            continue  # the local picks have them all
+        hits += sum(shows[i] for i in picked.tolist())
+        picks += min(len(picked), left)
         good, candidates = good + sum(shows), candidates + len(shows)
     run.query.train()
     return hits / picks, good / candidates
@@ -92,7 +95,7 @@ def test_the_picked_memory_comes_to_show_the_subject(record_property):
     )  # fmt: skip
     made = replace(
         config(), expert="high", model=model, objective=objective, steps=3000,
-        optim=replace(config().optim, lr=2e-3, query_lr_ratio=0.05, betas=(0.9, 0.95), warmup_steps=20),
+        optim=replace(config().optim, lr=2e-3, query_lr_ratio=0.5, betas=(0.9, 0.95), warmup_steps=20),
         watch=replace(config().watch, save_every=10_000),
     )  # fmt: skip
     run = run_of(made, data=subject_sequences())
