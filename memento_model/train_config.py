@@ -107,6 +107,7 @@ class ScaleConfig:
         shard: FSDP2 over all processes.
         context_parallel: processes that share one sample's tokens (Ulysses); divides the number of heads.
         backend: `auto` takes what torchrun started, else one process; `ray` runs the same in Ray Train.
+        workers: processes of Ray Train, one GPU each where there are any.
     """
 
     dtype: Literal["fp32", "bf16"] = "bf16"
@@ -116,6 +117,7 @@ class ScaleConfig:
     shard: bool = False
     context_parallel: int = 1
     backend: Literal["auto", "ray"] = "auto"
+    workers: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

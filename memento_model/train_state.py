@@ -38,7 +38,7 @@ from memento_model.trainer import Run, told
 
 RESUME = "resume.pt"
 VERSION = 1
-FREE = ("watch", "steps", "output", "scale.accumulate", "scale.shard", "scale.compile", "scale.backend",
+FREE = ("watch", "steps", "output", "scale.accumulate", "scale.shard", "scale.compile", "scale.backend", "scale.workers",
         "scale.context_parallel", "scale.checkpoint_activations", "data.dataset", "data.cache", "data.where",
         "data.validation_share", "data.on_bad_sample")  # fmt: skip
 """Settings that may change while a run goes on; the samples themselves are compared by name."""

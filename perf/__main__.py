@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -27,7 +28,10 @@ def main() -> int:
         machine = f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} CPUs"
         print(f"# Benchmarks\n\n{machine}\n")
         failed = 0
-        for module, arguments in (("perf.scan", [str(film)]), ("perf.queries", []), ("perf.captions", [])):
+        parts = [("perf.scan", [str(film)]), ("perf.queries", []), ("perf.captions", [])]
+        if find_spec("torch") and find_spec("diffusers"):  # extra `train`
+            parts.append(("perf.model", []))
+        for module, arguments in parts:
             print(f"\n## `python -m {module}`\n", flush=True)
             failed += subprocess.run([sys.executable, "-m", module, *arguments]).returncode != 0
     return int(failed > 0)

@@ -74,6 +74,10 @@ def main(order: Order, console: Console | None = None) -> list[Path]:
     if order.plan:
         return []
     make_demo(asked[0], console)
+    if asked[0].scale.backend == "ray":
+        from pipelines.train_ray import train_on_ray
+
+        return train_on_ray(asked, order.resume, console)
     made = []
     with launched(context_parallel=asked[0].scale.context_parallel) as world:
         for config in asked:
