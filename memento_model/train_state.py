@@ -38,9 +38,11 @@ from memento_model.trainer import Run, told
 
 RESUME = "resume.pt"
 VERSION = 1
-FREE = ("watch", "steps", "output", "scale.accumulate", "scale.shard", "scale.compile", "scale.backend", "scale.workers",
-        "scale.context_parallel", "scale.checkpoint_activations", "data.dataset", "data.cache", "data.where",
-        "data.validation_share", "data.on_bad_sample")  # fmt: skip
+FREE = (
+    "watch", "steps", "output", "data.dataset", "data.cache", "data.where", "data.validation_share",
+    "data.on_bad_sample", "scale.accumulate", "scale.shard", "scale.compile", "scale.backend",
+    "scale.workers", "scale.context_parallel", "scale.checkpoint_activations",
+)  # fmt: skip
 """Settings that may change while a run goes on; the samples themselves are compared by name."""
 
 

@@ -48,7 +48,7 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """The same run from any working directory; Ray's processes have their own."""
     data = config.data
     cache = None if data.cache is None else str(Path(data.cache).absolute())
-    named = {
+    named: dict[str, Any] = {
         name: str(Path(value).absolute())
         for name in ("base", "start_from", "codec_path", "text_path")
         if (value := getattr(config, name)) is not None and Path(value).exists()

@@ -1,0 +1,81 @@
+"""What a run tells: the log, the loss by noise level, held-out loss at fixed draws, pictures, trackers."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+pytest.importorskip("peft")
+
+from curation.optional import MissingExtra
+from memento_model.codec_dct import DctCodec
+from memento_model.train_pictures import Painter
+from memento_model.trainer import Feed, fit
+from memento_model.watch import LOG, Recorder, cut_log, duration, summary, validate
+from tests.memento_model.in_memory import InMemory, Quiet, config, run_of, sequences, weights
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+
+
+def test_a_run_logs_validates_and_paints(tmp_path):
+    watch = replace(config().watch, log_every=2, validate_every=2, sample_every=4)
+    run = run_of(config(watch=watch))
+    held = Feed(sequences(3)[2:], InMemory(), run.config)
+    said = []
+    recorder = Recorder(tmp_path, said.append, validation=held, paint=Painter(held, DctCodec, count=1))
+    fit(run, recorder, Quiet())
+    logged = [entry for entry in lines(tmp_path) if "loss" in entry]
+    assert [entry["step"] for entry in logged] == [2, 4]
+    assert {"target", "grad_norm", "lr", "samples_per_s", "tokens_per_s", "skipped_steps"} <= logged[0].keys()
+    assert any(name.startswith("target_t") for name in logged[0])
+    held_out = [entry["validation"] for entry in lines(tmp_path) if "validation" in entry]
+    assert len(held_out) == 2
+    assert run.validation == held_out[-1]
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["step-000004-0.png"]
+    assert any("2 s left" in line or "s left" in line for line in said)
+
+
+def test_held_out_loss_is_the_same_every_time_and_moves_nothing():
+    run = run_of()
+    held = Feed(sequences(3)[2:], InMemory(), run.config)
+    before = weights(run)
+    first, second = validate(run, held), validate(run, held)
+    assert first == second
+    assert math.isfinite(first["validation"])
+    assert all(torch.equal(value, before[name]) for name, value in weights(run).items())
+    assert run.transformer.training
+
+
+def test_summary_by_part_and_noise_level():
+    nan = math.nan
+    rows = [[100.0, 3.0, 1.0, 4.0, nan], [800.0, 5.0, 3.0, nan, nan]]
+    assert summary(rows) == {
+        "loss": 4.0, "target": 2.0, "identity": 4.0, "target_t0-250": 1.0, "target_t750-900": 3.0
+    }  # fmt: skip
+
+
+def test_the_log_is_cut_where_a_run_goes_on(tmp_path):
+    path = tmp_path / LOG
+    path.write_text('{"step": 1, "loss": 2}\n{"step": 2, "loss": 1}\n{"step": 3, "loss": 1}\n{"step": 4, "lo')
+    cut_log(path, 2)
+    assert [entry["step"] for entry in lines(tmp_path)] == [1, 2]
+    cut_log(tmp_path / "none.jsonl", 2)
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    run = run_of(config(watch=replace(config().watch, trackers=("wandb",))))
+    with pytest.raises(MissingExtra, match="wandb"):
+        Recorder(tmp_path).begin(run)
+
+
+def test_durations():
+    assert [duration(s) for s in (5, 65, 3700)] == ["5 s", "1 min 5 s", "1 h 1 min"]
