@@ -138,7 +138,7 @@ class WatchConfig:
     sample_every: int = 500
     save_every: int = 250
     keep_last: int = 3
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
