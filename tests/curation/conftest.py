@@ -63,6 +63,13 @@ def vllm_settings(tiny_qwen3vl):
 @pytest.fixture(scope="session")
 def vllm_client(vllm_settings):
     """One engine for the session: it starts in a minute."""
+    client = start_engine(vllm_settings)
+    yield client
+    client.close()
+
+
+def start_engine(settings):
+    """A client of an engine in this process, or skip."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
     from curation.models.vllm_client import VllmClient
 
@@ -72,6 +79,4 @@ def vllm_client(vllm_settings):
         # Threads that spin for each other on a busy machine cost more than so small a model.
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        client = VllmClient(vllm_settings)
-    yield client
-    client.close()
+        return VllmClient(settings)

@@ -15,6 +15,7 @@ import pytest
 from curation.caption_schemas import STORY
 from curation.models import caption_tier
 from curation.models.chat import STOP, Text
+from tests.curation.conftest import start_engine
 from tests.curation.well_spoken import answer_to
 from tests.support import REPOSITORY, shared
 
@@ -70,14 +71,7 @@ def settings(vllm_settings, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(settings):
-    pytest.importorskip("vllm", reason="vLLM is not installed")
-    from curation.models.vllm_client import VllmClient
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        client = VllmClient(settings)
+    client = start_engine(settings)
     yield client
     client.close()
 

@@ -25,7 +25,7 @@ def made(parameter, **more):
 
 
 def test_bf16_weights_stall_and_ours_do_not():
-    """Spec B2: at lr 1e-5 most bf16 weights around 0.01 do not move on a full-size Adam step."""
+    """At lr 1e-5 most bf16 weights around 0.01 do not move on a full-size Adam step."""
     start, size = weight(20_000).detach(), 20_000
     generator = torch.Generator().manual_seed(1)
     signs = torch.randn(size, generator=generator).sign()

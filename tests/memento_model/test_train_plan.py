@@ -25,7 +25,7 @@ from tests.memento_model.in_memory import config, run_of
 
 
 def test_counts_of_the_full_model():
-    """Spec 2.1, 2.3, 3.7: 14.3 G frozen, 823,587,840 trained, 46,800 tokens, 3.0 PFLOP a forward pass."""
+    """Wan2.2-A14B with Memento: 14.3 G frozen, 823,587,840 trained, 46,800 tokens, 3.0 PFLOP forward."""
     counts = count(RECIPES["low_noise_480p"]())
     assert counts.frozen == 14_288_901_184
     assert counts.trained == 823_587_840
