@@ -1,6 +1,6 @@
 """A story as the benchmark sees it: scenes, shots, prompts, cut flags, and who appears where.
 
-Both public encodings of ST-Bench are read (`curation.story_script`); a story has the same key in both.
+Both public encodings of ST-Bench are read (`curation.stories.script`); a story has the same key in both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from curation.story_script import StoryError, StoryScript, parse_story_text, read_story, safe_name
+from curation.stories.script import StoryError, StoryScript, parse_story_text, read_story, safe_name
 
 TAGS = ("Person", "Animal", "Vehicle", "Group", "Object")
 CONTINUATION, CUT, SCENE_CHANGE, UNKNOWN = "continuation", "cut", "scene_change", "unknown"
@@ -140,7 +140,7 @@ def story_from_script(script: StoryScript, declared_cuts: Sequence[int] | None =
     """The benchmark's view of a script.
 
     Args:
-        script: as `curation.story_script` reads it; a cut flag that a file lacks was filled in there.
+        script: as `curation.stories.script` reads it; a cut flag that a file lacks was filled in there.
         declared_cuts: how many cut flags each scene of the file has; those beyond are taken as unknown.
     """
     scenes = []

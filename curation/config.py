@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pydantic
 import yaml
 
-from curation.stage import Fold, Stage
+from curation.engine.stage import Fold, Stage
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from curation.engine.stage import Row
 from curation.optional import install_command, require
-from curation.stage import Row
 
 
 class NothingFound(ValueError):

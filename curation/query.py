@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from curation.publish_database import attach_views, describe
+from curation.publishing.database import attach_views, describe
 
 QUERIES = Path(__file__).parent / "queries"
 

@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from curation import ids, rows
 from curation.config import SettingsError, build, suggestion
+from curation.engine.stage import KEPT, Row
 from curation.packing import Shots, pack
-from curation.stage import KEPT, Row
 from curation.stages.filters import Filters
 from curation.stages.sequences import Sequences as SequenceStage
 from curation.stages.sequences import clip_ticks, coverage, searchable

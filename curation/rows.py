@@ -108,7 +108,7 @@ SHOT_SCORES = pa.struct(
         ("phash_end", pa.list_(STR)),
     ]
 )
-"""Whatever could not be computed is null. See `curation.shot_scores` and `curation.shot_hashes`."""
+"""Whatever could not be computed is null. See `curation.shots.scores` and `curation.shots.hashes`."""
 
 SHOT_VERDICT = pa.struct([("usable", BOOL), ("reason", STR), ("detail", STR)])
 
@@ -134,7 +134,7 @@ SEGMENT_ROW = pa.schema(
     ]
 )
 SIGNALS = pa.schema([("signals", STR), ("stills", STR)])
-"""References to files of the segment: `curation.signals.Signals` and `curation.scan_stills`."""
+"""References to files of the segment: `curation.shots.signals.Signals` and `curation.shots.scan_stills`."""
 
 # -- sequence grain -----------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from curation.stage import Row
+from curation.engine.stage import Row
 
 FPS = 16
 ROUNDED_FROM_HZ = 500

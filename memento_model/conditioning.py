@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memento_model.codec import STRIDE, Codec, GreyLatents
+from memento_model.codecs.codec import STRIDE, Codec, GreyLatents
 from memento_model.config import Compat, FrameGrid, Layout
 from memento_model.flow import memory_at
-from memento_model.rope import MAX_POSITION, MIN_POSITION
+from memento_model.nn.rope import MAX_POSITION, MIN_POSITION
 
 MASK_CHANNELS = 4
 IDENTITY_POSITION = MIN_POSITION

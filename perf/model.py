@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from memento_model.config import Debug, Layout, ModelConfig
-from memento_model.keyframe_query import KeyframeQuery
-from memento_model.transformer import MementoTransformer, initialise
+from memento_model.nn.keyframe_query import KeyframeQuery
+from memento_model.nn.transformer import MementoTransformer, initialise
 from perf.model_plain import CHOICES, PlainQuery, PlainTransformer
 
 GOALS = "forward >= 1.5, memory <= 0.6, queries >= 3"

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memento_model.attention import plan_tokens
 from memento_model.config import Compat, Layout, ModelConfig
-from memento_model.lora import inject_lora
-from memento_model.rope import rotary_table
-from memento_model.transformer import MementoTransformer, initialise
+from memento_model.nn.attention import plan_tokens
+from memento_model.nn.lora import inject_lora
+from memento_model.nn.rope import rotary_table
+from memento_model.nn.transformer import MementoTransformer, initialise
 from perf.model_plain import CHOICES, PlainTransformer, rotary
 
 FULL = ModelConfig(num_layers=1)

@@ -22,7 +22,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from curation.publish_parquet import ROW_GROUP, write_table
+from curation.publishing.parquet import ROW_GROUP, write_table
 from curation.query import canned, connect
 from curation.schema import TABLES
 

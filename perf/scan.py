@@ -52,7 +52,7 @@ def bare(film: str, cores: list[int]) -> dict[str, Any]:
 
 def scan_segments(film: str, cores: list[int]) -> dict[str, Any]:
     """Probe, then scan all segments, one process per core."""
-    from curation.signals import Signals
+    from curation.shots.signals import Signals
     from curation.stages.ingest import Ingest
     from curation.stages.shots import Shots, find_shots
     from curation.video.probe import probe

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from curation.stage import StopRun
+from curation.engine.stage import StopRun
 
 if TYPE_CHECKING:
     from memento_model.config import FrameGrid
-    from memento_model.train_config import DataConfig, TrainConfig
-    from memento_model.train_inputs import TrainInputs
+    from memento_model.training.config import DataConfig, TrainConfig
+    from memento_model.training.inputs import TrainInputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class CacheOrder:
 
     Attributes:
         recipe: of the training that will read the cache; None is `debug`, with Wan's codec `low_noise_480p`.
-        dataset, where, cache, skip_bad: see `memento_model.train_config.DataConfig`.
+        dataset, where, cache, skip_bad: see `memento_model.training.config.DataConfig`.
         codec, text: `wan` or `dct`, `umt5` or `hashed`, or a path of the former of each.
         base: path or name of the base model whose codec and text encoder are used.
         size: FRAMESxHEIGHTxWIDTH of a shot.
@@ -75,7 +75,7 @@ def make_config(order: CacheOrder) -> TrainConfig:
     Raises:
         StopRun: no such recipe, or a size or type that cannot be.
     """
-    from memento_model.recipes import RECIPES
+    from memento_model.training.recipes import RECIPES
 
     wan = order.codec not in (None, "dct")
     recipe = order.recipe or ("low_noise_480p" if wan else "debug")
@@ -117,8 +117,8 @@ def _grid(size: str) -> FrameGrid:
 
 
 def _read(config: TrainConfig, console: Console) -> TrainInputs:
-    from memento_model.samples import samples_of
-    from memento_model.train_inputs import read_inputs
+    from memento_model.training.inputs import read_inputs
+    from memento_model.training.samples import samples_of
 
     inputs = read_inputs(config)
     films = len({s.film_id for s in inputs.sequences})
@@ -143,8 +143,8 @@ def run(
     Returns:
         The inputs without the sequences that could not be decoded, where those are skipped.
     """
-    from memento_model.cache_fill import FillOptions
-    from memento_model.train_inputs import cache_folder, fill_cache
+    from memento_model.training.cache_fill import FillOptions
+    from memento_model.training.inputs import cache_folder, fill_cache
     from pipelines.curate_command import progress_bars
 
     folder, started = cache_folder(config), time.perf_counter()
@@ -173,7 +173,7 @@ def _place(folder: Path, *, on_ray: bool) -> Iterator[str | None]:
     if not on_ray:
         yield None
         return
-    from curation.cluster import cluster
+    from curation.engine.cluster import cluster
 
     with cluster(folder) as place:
         yield place
@@ -181,7 +181,7 @@ def _place(folder: Path, *, on_ray: bool) -> Iterator[str | None]:
 
 def _write_official(inputs: TrainInputs, file: Path) -> None:
     """Complete under its name, or not at all."""
-    from memento_model.train_data import to_official
+    from memento_model.training.data import to_official
 
     listed: list[dict[str, Any]] = to_official(inputs.sequences, file.absolute().parent)
     file.parent.mkdir(parents=True, exist_ok=True)

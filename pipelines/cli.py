@@ -139,7 +139,7 @@ def generate(  # noqa: PLR0913 - the options of a command line
     ] = None,
 ) -> None:
     """Story scripts in, films and a page for each out. Run it again any time: finished shots are kept."""
-    from curation.stage import StopRun
+    from curation.engine.stage import StopRun
     from pipelines import generate_command, generate_settings
 
     with plain_errors():
@@ -309,8 +309,8 @@ def story_write(
     seed: Annotated[int, typer.Option(help="Another seed gives another story.")] = 0,
 ) -> None:
     """A language model writes a story script; only a valid one is kept."""
-    from curation.stage import StopRun
-    from curation.story_writer import StoryOrder
+    from curation.engine.stage import StopRun
+    from curation.stories.writer import StoryOrder
     from pipelines import story_command
 
     with plain_errors():
@@ -331,10 +331,10 @@ class plain_errors:
         """Turn the errors that carry a message for the user into that message."""
         from curation.config import SettingsError
         from curation.discover import NothingFound
+        from curation.engine.stage import StopRun, Verdict
         from curation.optional import MissingExtra
         from curation.query import QueryError
-        from curation.stage import StopRun, Verdict
-        from curation.story_script import StoryError
+        from curation.stories.script import StoryError
         from curation.weights import WeightsDamaged, WeightsMissing
         from memento_model.errors import CheckpointError, DataError, LaunchError
 

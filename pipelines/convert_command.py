@@ -11,7 +11,7 @@ def main(source: Path, target: Path, to: str, *, merge: Path | None, dtype: str)
     """Convert and say what was written.
 
     Args:
-        source: weights in any form that `memento_model.checkpoint_forms` knows.
+        source: weights in any form that `memento_model.checkpoints.forms` knows.
         target: a folder that does not exist yet.
         to: native, diffusers, official, storymem or ours.
         merge: adapters to add into the base weights.
@@ -27,8 +27,8 @@ def main(source: Path, target: Path, to: str, *, merge: Path | None, dtype: str)
         require(package, extra="train")
     import torch
 
-    from memento_model.checkpoints import CheckpointError, open_checkpoint
-    from memento_model.convert import Options, convert
+    from memento_model.checkpoints.convert import Options, convert
+    from memento_model.checkpoints.load import CheckpointError, open_checkpoint
 
     if dtype not in TYPES:
         raise CheckpointError(f"no type {dtype!r}; there are: {', '.join(TYPES)}")

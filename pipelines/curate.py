@@ -13,12 +13,13 @@ from typing import Any
 
 from curation.config import Dataset, SettingsError, configure, load, merge, suggestion
 from curation.discover import discover
-from curation.explain import Forecast, explain
+from curation.engine.explain import Forecast, explain
+from curation.engine.runner import Outcome, Progress, run
+from curation.engine.stage import Fold, Plan, Row, Stage, StopRun, plan
+from curation.engine.store import Store, write_atomic
 from curation.presets import PRESETS
-from curation.publish import PublishReport, publish
+from curation.publishing.publish import PublishReport, publish
 from curation.rows import SOURCE
-from curation.runner import Outcome, Progress, run
-from curation.stage import Fold, Plan, Row, Stage, StopRun, plan
 from curation.stages.analyse import Analyse
 from curation.stages.captions import Captions
 from curation.stages.crop import Crop
@@ -35,7 +36,6 @@ from curation.stages.sequences import Sequences, ToSequences
 from curation.stages.shots import Shots
 from curation.stages.subjects import Subjects
 from curation.stages.titles import Titles
-from curation.store import Store, write_atomic
 from pipelines.run_record import run_record
 
 STEPS: tuple[type[Stage] | type[Fold], ...] = (

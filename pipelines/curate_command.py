@@ -20,10 +20,10 @@ from rich.progress import (
 from rich.table import Table
 
 from curation.config import SettingsError
-from curation.explain import Forecast
+from curation.engine.explain import Forecast
+from curation.engine.runner import Progress as ProgressCallback
+from curation.engine.stage import Row
 from curation.models.captioner import ERROR, STATUSES
-from curation.runner import Progress as ProgressCallback
-from curation.stage import Row
 from pipelines.curate import Job, Report, curate, forecast, prepare, resolve
 
 
@@ -90,7 +90,7 @@ def place_to_run(console: Console, job: Job, *, on_ray: bool) -> Iterator[str]:
     if not on_ray:
         yield "a plain loop in one process"
         return
-    from curation.cluster import cluster
+    from curation.engine.cluster import cluster
 
     with contextlib.ExitStack() as stack:
         with console.status("starting Ray (about ten seconds)"):

@@ -116,7 +116,7 @@ def captions() -> Part:
 
 def generator() -> Part:
     """What `memento generate` would take."""
-    from memento_model import released
+    from memento_model.checkpoints import released
 
     if not all(available(package) for package in ("torch", "diffusers", "peft")):
         return Part("generator", "missing", "torch, diffusers or peft missing", install_command("train"))
@@ -129,7 +129,7 @@ def generator() -> Part:
 
 def codec_and_text() -> Part:
     """The video codec and the text encoder of the model."""
-    from memento_model import released
+    from memento_model.checkpoints import released
 
     name = "video codec, text encoder"
     if released.find("wan22_i2v_a14b") is None:

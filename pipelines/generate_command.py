@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from curation.stage import StopRun
-from curation.story_script import NOTE, StoryError, StoryScript, as_json, read_story
+from curation.engine.stage import StopRun
+from curation.stories.script import NOTE, StoryError, StoryScript, as_json, read_story
 from pipelines.story_command import STYLES, printable
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from memento_model.loading import Loaded
-    from memento_model.story_page import StoryPage
-    from memento_model.story_plan import GenerateSettings, ShotPlan
+    from memento_model.story.loading import Loaded
+    from memento_model.story.page import StoryPage
+    from memento_model.story.plan import GenerateSettings, ShotPlan
 
 OUTPUT = Path("out/generate")
 ENDINGS = (".json", ".json5")
@@ -67,7 +67,7 @@ def main(order: Order, named: Mapping[str, Any] | None = None, console: Console 
 
     Args:
         order: what to make.
-        named: fields of `memento_model.weight_choice.ModelChoice`.
+        named: fields of `memento_model.checkpoints.choice.ModelChoice`.
         console: where to tell.
 
     Returns:
@@ -109,8 +109,8 @@ def main(order: Order, named: Mapping[str, Any] | None = None, console: Console 
 def _load(order: Order, named: Mapping[str, Any], compat: Mapping[str, Any]) -> Loaded:
     import torch
 
-    from memento_model.loading import load
-    from memento_model.weight_choice import ModelChoice
+    from memento_model.checkpoints.choice import ModelChoice
+    from memento_model.story.loading import load
 
     mode: Any = order.mode  # checked before
     loaded = load(ModelChoice(**named), mode, compat)
@@ -164,7 +164,7 @@ def story_files(paths: Sequence[Path]) -> Iterator[Path]:
     if not paths:
         import memento_model
 
-        yield Path(memento_model.__file__).parent / "stories" / "demo.json"
+        yield Path(memento_model.__file__).parent / "story" / "scripts" / "demo.json"
     for path in paths:
         if not path.is_dir():
             yield path
@@ -186,7 +186,7 @@ def read_references(paths: Sequence[Path], settings: GenerateSettings) -> Any:
     import numpy as np
     from PIL import Image, ImageOps
 
-    from memento_model.story_video import from_pixels
+    from memento_model.story.video import from_pixels
 
     size = (settings.grid.width, settings.grid.height)
     made = []
@@ -229,9 +229,9 @@ def _generate(
     references: Any,
     console: Console,
 ) -> Path:
-    from memento_model.generate import StoryGenerator
-    from memento_model.story_drift import Drift
-    from memento_model.story_page import PAGE, PageFacts, StoryPage, told_settings
+    from memento_model.story.drift import Drift
+    from memento_model.story.generate import StoryGenerator
+    from memento_model.story.page import PAGE, PageFacts, StoryPage, told_settings
 
     compat = loaded.models.compat
     facts = PageFacts(settings=settings, compat=compat, model=loaded.facts, warnings=loaded.warnings)
@@ -322,7 +322,7 @@ class Progress:
             self._status.update(f"{plan.stem}: step {number} of {steps}, {left} left for this shot")
         every = max(1, steps // PREVIEWS)
         if number % every == 0 and number < steps:
-            from memento_model.story_video import write_picture
+            from memento_model.story.video import write_picture
 
             place = self._folder / "preview" / f"{plan.stem}.jpg"
             place.parent.mkdir(exist_ok=True)

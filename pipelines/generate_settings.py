@@ -11,8 +11,8 @@ from curation.config import SettingsError, build, parse_yaml, suggestion
 from memento_model.config import Compat, FrameGrid
 
 if TYPE_CHECKING:
-    from memento_model.loading import Loaded
-    from memento_model.story_plan import GenerateSettings
+    from memento_model.story.loading import Loaded
+    from memento_model.story.plan import GenerateSettings
     from pipelines.generate_command import Order
 
 OPTIONS = {"mode": "--mode", "seed": "--seed", "steps": "--steps", "guidance": "--guidance", "grid": "--size"}
@@ -56,7 +56,7 @@ def settings_of(order: Order, loaded: Loaded | None) -> GenerateSettings:
     Raises:
         SettingsError: a name that does not exist, or a wrong value.
     """
-    from memento_model.story_plan import GenerateSettings
+    from memento_model.story.plan import GenerateSettings
 
     if order.mode not in MODES:
         raise SettingsError(f"--mode {order.mode}: there are {', '.join(MODES)}")
@@ -92,7 +92,7 @@ def _grid(order: Order, loaded: Loaded | None) -> FrameGrid:
 
 def _split(asked: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Switches of the model, and settings of the run."""
-    from memento_model.story_plan import GenerateSettings
+    from memento_model.story.plan import GenerateSettings
 
     switches = {f.name for f in dataclasses.fields(Compat)}
     settings = {f.name for f in dataclasses.fields(GenerateSettings)}

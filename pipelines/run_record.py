@@ -8,8 +8,8 @@ import platform
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from curation.runner import Outcome
-from curation.stage import KEPT, Row
+from curation.engine.runner import Outcome
+from curation.engine.stage import KEPT, Row
 
 if TYPE_CHECKING:
     from pipelines.curate import Job

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from curation.caption_grammar import replace_hidden
+from curation.captions.grammar import replace_hidden
+from curation.engine.stage import StopRun
 from curation.models.chat import ChatClient
-from curation.stage import StopRun
-from curation.story_script import ERROR, NOTE, StoryFault, check_story, read_story, write_story
-from curation.story_writer import StoryOrder, write_from_concept
+from curation.stories.script import ERROR, NOTE, StoryFault, check_story, read_story, write_story
+from curation.stories.writer import StoryOrder, write_from_concept
 
 STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
 CREATIVE = 0.7

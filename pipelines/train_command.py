@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from curation.stage import StopRun
+from curation.engine.stage import StopRun
 
 if TYPE_CHECKING:
-    from memento_model.launch import World
-    from memento_model.train_config import TrainConfig
-    from memento_model.train_inputs import TrainInputs
-    from memento_model.trainer import Run
+    from memento_model.distributed.launch import World
+    from memento_model.training.config import TrainConfig
+    from memento_model.training.inputs import TrainInputs
+    from memento_model.training.trainer import Run
 
 DEMO = Path("out/demo")
 
@@ -64,7 +64,7 @@ def main(order: Order, console: Console | None = None) -> list[Path]:
     console = console or Console(soft_wrap=True, markup=False, highlight=False)
     for package in ("torch", "safetensors", "diffusers", "peft", "ftfy"):
         require(package, extra="train")
-    from memento_model.launch import launched
+    from memento_model.distributed.launch import launched
     from pipelines.train_settings import configs
 
     asked = configs(order)
@@ -86,11 +86,11 @@ def main(order: Order, console: Console | None = None) -> list[Path]:
 
 
 def export(config: TrainConfig, target: Path, console: Console) -> list[Path]:
-    """The newest checkpoint of each expert as the released two files; see `memento_model.convert`."""
+    """The newest checkpoint of each expert as the released two files; by `checkpoints.convert`."""
     import shutil
 
-    from memento_model.convert import convert
-    from memento_model.train_state import step_folders
+    from memento_model.checkpoints.convert import convert
+    from memento_model.training.state import step_folders
 
     newest = {e: step_folders(Path(config.output) / e)[-1:] for e in ("high", "low")}
     if not any(newest.values()):
@@ -136,9 +136,9 @@ def make_demo(config: TrainConfig, console: Console) -> None:
 
 def train(config: TrainConfig, world: World, resume_mode: str, console: Console) -> Path:
     """Train one expert; returns its last checkpoint."""
-    from memento_model import train_state
-    from memento_model.trainer import Feed, build, fit
-    from memento_model.watch import Recorder
+    from memento_model.training import state as train_state
+    from memento_model.training.trainer import Feed, build, fit
+    from memento_model.training.watch import Recorder
 
     folder = Path(config.output) / config.expert
     found = train_state.step_folders(folder)
@@ -150,7 +150,7 @@ def train(config: TrainConfig, world: World, resume_mode: str, console: Console)
     say = console.print if world.is_first else lambda *_: None
     say(f"{config.name}, {config.expert}-noise expert, into {folder}")
     inputs = read(config, world, console)
-    from memento_model.train_inputs import open_cache
+    from memento_model.training.inputs import open_cache
 
     latents = open_cache(config, inputs)
     run = build(config, world)
@@ -171,7 +171,7 @@ def train(config: TrainConfig, world: World, resume_mode: str, console: Console)
 
 def read(config: TrainConfig, world: World, console: Console) -> TrainInputs:
     """Samples, checked; the cache filled by the first process."""
-    from memento_model.train_inputs import fill_cache, read_inputs
+    from memento_model.training.inputs import fill_cache, read_inputs
 
     inputs = None
     if world.is_first:
@@ -193,8 +193,8 @@ def read(config: TrainConfig, world: World, console: Console) -> TrainInputs:
 
 def painter(run: Run, feed: Any) -> Any:
     """Makes pictures of what is learned."""
-    from memento_model.cache_encoders import Encoders
-    from memento_model.train_pictures import Painter
+    from memento_model.training.cache_encoders import Encoders
+    from memento_model.training.pictures import Painter
 
     if not run.config.watch.sample_every:
         return None
@@ -204,8 +204,8 @@ def painter(run: Run, feed: Any) -> Any:
 
 def other_expert(run: Run) -> Any:
     """The newest checkpoint of the other expert in the same output, where there is one."""
-    from memento_model.checkpoints import load_expert, open_checkpoint
-    from memento_model.train_state import step_folders
+    from memento_model.checkpoints.load import load_expert, open_checkpoint
+    from memento_model.training.state import step_folders
 
     if run.config.base is not None:
         return None  # as large as this one; pictures do not justify it
@@ -223,14 +223,14 @@ def other_expert(run: Run) -> Any:
 
 
 def _told_model(run: Run) -> Any:
-    from memento_model.foreign_config import to_our_config
+    from memento_model.checkpoints.foreign_config import to_our_config
 
     return to_our_config(run.model)
 
 
 def show_plan(config: TrainConfig, console: Console, *, whole: bool) -> None:
     """The estimated budget: a line before a run, the table of all machines with `--plan`."""
-    from memento_model.train_plan import MACHINES, advice, budget, cache_bytes, count, fits
+    from memento_model.training.budget import MACHINES, advice, budget, cache_bytes, count, fits
 
     counts = count(config)
     devices = int(os.environ.get("WORLD_SIZE", "1"))

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from curation.stage import StopRun
+from curation.engine.stage import StopRun
 
 if TYPE_CHECKING:
-    from memento_model.train_config import TrainConfig
+    from memento_model.training.config import TrainConfig
 
 ATTEMPTS = 2
 """Times that a run whose processes were lost is taken up again from its last checkpoint."""
@@ -32,7 +32,7 @@ def train_on_ray(configs: Sequence[TrainConfig], resume: str, console: Console) 
     Raises:
         StopRun: a process failed, with its line; or the cluster cannot be joined.
     """
-    from curation.cluster import cluster
+    from curation.engine.cluster import cluster
 
     folder = Path(configs[0].output).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def _train(config: TrainConfig, resume: str, console: Console) -> Path:
 
 def work(asked: dict[str, Any]) -> None:
     """What each process does."""
-    from memento_model.launch import launched
+    from memento_model.distributed.launch import launched
     from pipelines.train_command import train
 
     config = asked["config"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from curation.config import SettingsError, build, merge, parse_yaml, suggestion
 
 if TYPE_CHECKING:
-    from memento_model.train_config import TrainConfig
+    from memento_model.training.config import TrainConfig
     from pipelines.train_command import Order
 
 
@@ -48,8 +48,8 @@ def configs(order: Order) -> list[TrainConfig]:
     Raises:
         SettingsError: no such recipe, a field that does not exist, or a wrong value.
     """
-    from memento_model.recipes import RECIPES, both_experts, smaller
-    from memento_model.train_config import TrainConfig
+    from memento_model.training.config import TrainConfig
+    from memento_model.training.recipes import RECIPES, both_experts, smaller
 
     if order.recipe not in RECIPES:
         raise SettingsError(f"recipe {order.recipe!r} does not exist{suggestion(order.recipe, RECIPES)}")

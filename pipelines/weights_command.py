@@ -7,7 +7,7 @@ from rich.table import Column, Table
 
 from curation import repositories, weights
 from curation.config import SettingsError, suggestion
-from memento_model import released
+from memento_model.checkpoints import released
 
 
 def show() -> None:

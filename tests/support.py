@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.store import Scratch, Store
+from curation.engine.store import Scratch, Store
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"

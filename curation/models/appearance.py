@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from curation.colours import colour_names
+from curation.engine.stage import Row
+from curation.framing.colours import colour_names
 from curation.models.face_pattern import FacePattern
 from curation.models.onnx_file import file_facts, session
 from curation.models.subject_detector import PERSON, opencv_version
 from curation.models.yunet import YuNet
-from curation.stage import Row
 
 MARGIN = 0.25  # of the box on each side: the surround that colours are compared with
 CROP_SIDE = 320  # longest side of a kept crop

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from curation.engine.stage import Folder, Row
 from curation.optional import require
-from curation.stage import Folder, Row
-from curation.transitions import Gradual
+from curation.shots.transitions import Gradual
 from curation.video.decode import decode_span, upright
 
 HEIGHT, WIDTH = 27, 48

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from curation import repositories
-from curation.caption_prompts import Prompts
-from curation.caption_questions import ChatSettings
+from curation.captions.prompts import Prompts
+from curation.captions.questions import ChatSettings
+from curation.engine.stage import StopRun
 from curation.models.captioner import Captioner
 from curation.models.chat import ChatClient
 from curation.models.chat_captioner import ChatCaptioner
@@ -19,7 +20,6 @@ from curation.models.describer import Describer
 from curation.models.endpoint import EndpointSettings
 from curation.models.vllm_client import VllmSettings, obstacle
 from curation.optional import MissingExtra, available, install_command
-from curation.stage import StopRun
 from curation.weights import WeightsMissing
 
 Tier = Literal["auto", "describe", "vllm", "openai"]

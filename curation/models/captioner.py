@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-from curation.caption_facts import Scene
+from curation.captions.facts import Scene
 
 OK, REPAIRED, REJECTED = "ok", "repaired", "rejected"
 TRUNCATED, REFUSED, ERROR = "truncated", "refused", "error"
@@ -83,7 +83,7 @@ class Captions:
 
 
 class Memory(Protocol):
-    """Where paid answers are kept at once; see `curation.stage.Folder`."""
+    """Where paid answers are kept at once; see `curation.engine.stage.Folder`."""
 
     def recall(self, key: str) -> Any:
         """What was kept under `key`, or None."""

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ClassVar
 
-from curation.caption_answers import read_caption, read_story
-from curation.caption_facts import Scene, Shot, Target
-from curation.caption_grammar import compose, global_part, reconstruct_target
-from curation.caption_lint import (
+from curation.captions.answers import read_caption, read_story
+from curation.captions.facts import Scene, Shot, Target
+from curation.captions.grammar import compose, global_part, reconstruct_target
+from curation.captions.lint import (
     Fault,
     inventory_faults,
     lint_recon,
@@ -23,9 +23,9 @@ from curation.caption_lint import (
     lint_story,
     prominence_in,
 )
-from curation.caption_media import picture_of
-from curation.caption_prompts import STAGES, Prompts
-from curation.caption_questions import ChatSettings, Questions
+from curation.captions.media import picture_of
+from curation.captions.prompts import STAGES, Prompts
+from curation.captions.questions import ChatSettings, Questions
 from curation.models.captioner import ERROR, REFUSED, REJECTED, Answer, Captions, Memory, StoryAnswer, Usage
 from curation.models.chat import ChatClient
 from curation.models.dialogue import Dialogue, Judged, Settled

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from curation.caption_facts import Scene, Seen, Shot, Subject, Target, View
+from curation.captions.facts import Scene, Seen, Shot, Subject, Target, View
+from curation.engine.store import digest
 from curation.models.captioner import Answer, Captions, Memory, StoryAnswer
-from curation.store import digest
 
 REVISION = "2"
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from curation.caption_answers import AnswerError, answer_key, storable
-from curation.caption_lint import Fault
-from curation.caption_prompts import Prompts
+from curation.captions.answers import AnswerError, answer_key, storable
+from curation.captions.lint import Fault
+from curation.captions.prompts import Prompts
 from curation.models import chat
 from curation.models.captioner import ERROR, OK, REFUSED, REJECTED, REPAIRED, TRUNCATED, Memory, Usage
 from curation.models.chat import ChatClient, ChatReply, ChatRequest, Text

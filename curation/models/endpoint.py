@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from curation.stage import StopRun
+from curation.engine.stage import StopRun
 
 KEY_VARIABLE = "MEMENTO_API_KEY"
 

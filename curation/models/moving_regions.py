@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from curation.engine.stage import Row
 from curation.models.subject_detector import (
     REGION,
     Detections,
@@ -24,7 +25,6 @@ from curation.models.subject_detector import (
     opencv_version,
     overlap,
 )
-from curation.stage import Row
 
 SIDE = 192  # longest side of the working picture
 BINS = 16  # per Lab channel of the colour model

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from curation import weights
-from curation.stage import Row
+from curation.engine.stage import Row
 
 
 def session(path: Path, threads: int = 1) -> Any:

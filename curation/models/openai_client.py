@@ -12,6 +12,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
+from curation.engine.stage import StopRun
 from curation.models.chat import ERROR, REFUSED, ChatReply, ChatRequest
 from curation.models.endpoint import KEY_VARIABLE, EndpointSettings
 from curation.models.openai_messages import (
@@ -34,7 +35,6 @@ from curation.models.openai_messages import (
     video_options,
 )
 from curation.optional import require
-from curation.stage import StopRun
 
 __all__ = ["EndpointSettings", "OpenAIClient"]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from curation.engine.stage import Row
 from curation.models.moving_regions import MovingRegions, covered, join, lit
 from curation.models.subject_detector import (
     PERSON,
@@ -23,7 +24,6 @@ from curation.models.subject_detector import (
     opencv_version,
     suppress,
 )
-from curation.stage import Row
 
 HOG_SIDE = 480  # longest side of the picture for HOG: figures taller than about half of a 16:9 picture
 HOG_SCALE = 1.15

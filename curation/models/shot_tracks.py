@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from curation.engine.stage import Row
 from curation.models.appearance import Appearance, Crop, Look, crop_of, sharpness
 from curation.models.subject_detector import Detections
 from curation.models.tracker import Update
-from curation.stage import Row
 
 KEPT_CROPS = 5  # per track: those with the most sharpness times area
 MIN_BOXES = 3  # a track with fewer is noise

@@ -20,8 +20,8 @@ from typing import Protocol
 import numpy as np
 
 from curation import weights
+from curation.engine.stage import Row
 from curation.optional import MissingExtra, available
-from curation.stage import Row
 
 BACKENDS = ("auto", "opencv", "yolox", "yolo")
 PERSON, FACE, REGION = "person", "face", "region"

@@ -8,7 +8,7 @@ Burnt-in lines in 480x204: 44 of 44 frames from 320 to 960. A frame takes three 
 does at 640.
 With the mean and deviation that PP-OCR was trained with (ImageNet's), frames without any text get a fourth
 fewer false boxes at 640 than with RapidOCR's default of one half. What is left of them is mostly large and
-lasts; `curation.overlays` tells it from text.
+lasts; `curation.framing.overlays` tells it from text.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from curation.engine.stage import Row
 from curation.optional import MissingExtra, require
-from curation.stage import Row
 
 BACKENDS = ("rapidocr", "paddleocr")
 MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # PP-OCR's training normalisation

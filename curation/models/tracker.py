@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from curation.engine.stage import Row
 from curation.models.subject_detector import Detections, iou
 from curation.optional import require
-from curation.stage import Row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from curation.engine.stage import Row
 from curation.models.onnx_file import file_facts
 from curation.models.subject_detector import Detections, clip_boxes
 from curation.optional import require
-from curation.stage import Row
 
 
 class UltralyticsDetector:

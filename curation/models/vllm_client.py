@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from curation import repositories
+from curation.engine.stage import StopRun
 from curation.models import vllm_process
 from curation.models.chat import ERROR, LENGTH, STOP, ChatReply, ChatRequest
 from curation.models.vllm_prompt import prompt, template_of
 from curation.optional import MissingExtra, available, install_command, require
-from curation.stage import StopRun
 from curation.weights import WeightsMissing
 
 RESENDS = 2

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from curation.engine.stage import Row
 from curation.models.onnx_file import file_facts, session
 from curation.models.subject_detector import Detections, clip_boxes, suppress
-from curation.stage import Row
 
 STRIDES = (8, 16, 32)
 PAD = 114  # grey of the letterbox in YOLOX's training

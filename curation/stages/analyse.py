@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import rows, timing, weights
+from curation.engine.stage import Folder, Resources, Row, Stage, Worker
+from curation.framing.pictures import jpeg
 from curation.models import subject_detector, text_detector
 from curation.models.appearance import Appearance, save_looks
 from curation.models.shot_tracks import Collector
 from curation.models.text_detector import TextDetector, TextSettings
 from curation.models.tracker import Tracker, TrackSettings
 from curation.optional import require
-from curation.pictures import jpeg
-from curation.stage import Folder, Resources, Row, Stage, Worker
 from curation.video.decode import decode_span, fit_size, seconds, to_bgr
 from curation.video.decord_frames import decord_span
 

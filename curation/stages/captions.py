@@ -10,13 +10,15 @@ from typing import Any, ClassVar
 import pyarrow.parquet as pq
 
 from curation import rows
-from curation.caption_answers import storable
-from curation.caption_facts import Scene, gather_scene, small_pictures, view_of
-from curation.caption_grammar import compose, global_part, reconstruct_target
-from curation.caption_lint import LintSettings
-from curation.caption_media import RATES
-from curation.caption_prompts import STAGES, load_prompts
-from curation.caption_questions import ChatSettings
+from curation.captions.answers import storable
+from curation.captions.facts import Scene, gather_scene, small_pictures, view_of
+from curation.captions.grammar import compose, global_part, reconstruct_target
+from curation.captions.lint import LintSettings
+from curation.captions.media import RATES
+from curation.captions.prompts import STAGES, load_prompts
+from curation.captions.questions import ChatSettings
+from curation.engine.stage import Folder, Resources, Row, Stage, StopRun, Worker
+from curation.engine.store import canonical
 from curation.looks import Look, read_looks
 from curation.models.caption_tier import (
     AUTO,
@@ -37,8 +39,6 @@ from curation.models.describer import Describer
 from curation.models.endpoint import EndpointSettings
 from curation.models.vllm_client import VllmSettings
 from curation.models.vllm_process import gpus_here
-from curation.stage import Folder, Resources, Row, Stage, StopRun, Worker
-from curation.store import canonical
 
 KEPT_CHARS = 4000
 """Of an answer as it was written, in the published table."""

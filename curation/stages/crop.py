@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import rows
-from curation.crop_search import Crop as Rectangle
-from curation.crop_search import SubjectMap, find_crop, subject_map
-from curation.overlays import (
+from curation.engine.stage import Folder, Reject, Row, Stage, Worker
+from curation.framing.crop_search import Crop as Rectangle
+from curation.framing.crop_search import SubjectMap, find_crop, subject_map
+from curation.framing.overlays import (
     LOGO,
     OBSTACLES,
     SUBTITLE,
@@ -24,10 +25,9 @@ from curation.overlays import (
     find_overlays,
     read_samples,
 )
-from curation.pictures import read_picture
-from curation.signals import Signals
-from curation.stage import Folder, Reject, Row, Stage, Worker
-from curation.static_marks import static_marks
+from curation.framing.pictures import read_picture
+from curation.framing.static_marks import static_marks
+from curation.shots.signals import Signals
 
 SOFT_EDGE = 4  # pixels beside a black bar that blur and compression may have darkened; 3 were seen
 FLAT_RANGE = 12  # 8-bit luma around the median that counts as flat

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from curation import rows
-from curation.shot_hashes import MAX_HASHES
-from curation.stage import KEPT, Fold, Row
+from curation.engine.stage import KEPT, Fold, Row
+from curation.shots.hashes import MAX_HASHES
 
 DUPLICATE = pa.struct([("shot_id", rows.STR), ("duplicate_of", rows.STR), ("distance", rows.F64)])
 """`distance`: median Hamming distance of the compared hashes, 0..127 bits."""

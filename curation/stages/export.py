@@ -13,8 +13,8 @@ import av
 import numpy as np
 
 from curation import ids, looks, rows
-from curation.signals import Signals
-from curation.stage import BadInput, Folder, Resources, Row, Stage, Worker
+from curation.engine.stage import BadInput, Folder, Resources, Row, Stage, Worker
+from curation.shots.signals import Signals
 from curation.timing import FPS, num_frames_16fps
 from curation.video import encode
 from curation.video.decode import decode_span, seconds

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from curation import rows
-from curation.stage import Row, Stage, Worker
+from curation.engine.stage import Row, Stage, Worker
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from curation import ids, rows
-from curation.stage import BadInput, Folder, Row, Stage, Worker
-from curation.store import canonical, write_atomic
+from curation.engine.stage import BadInput, Folder, Row, Stage, Worker
+from curation.engine.store import canonical, write_atomic
 from curation.video.decode import first_line
 from curation.video.probe import probe
 

@@ -12,9 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.pictures import beside, cut_out, draw_boxes, draw_crop, jpeg, map_box, read_picture, resize
+from curation.engine.stage import Folder, Row, Stage, Worker
+from curation.framing.pictures import (
+    beside,
+    cut_out,
+    draw_boxes,
+    draw_crop,
+    jpeg,
+    map_box,
+    read_picture,
+    resize,
+)
 from curation.rows import STR
-from curation.stage import Folder, Row, Stage, Worker
 from curation.timing import frame_index_16fps
 
 PICTURE = pa.struct([("kind", STR), ("about", STR), ("image", STR)])

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import rows
-from curation.shot_hashes import hash_pictures, perceptual_hashes, picture_edges
-from curation.shot_scores import (
+from curation.engine.stage import Folder, Row, Stage, Worker
+from curation.shots.hashes import hash_pictures, perceptual_hashes, picture_edges
+from curation.shots.scores import (
     exposure,
     film_bars,
     flicker,
@@ -22,10 +23,9 @@ from curation.shot_scores import (
     shake,
     share,
 )
-from curation.signals import Signals
-from curation.stage import Folder, Row, Stage, Worker
+from curation.shots.signals import Signals
+from curation.shots.title_scores import first_of_slots, text_free_share
 from curation.stages.crop import inside_bars
-from curation.title_scores import first_of_slots, text_free_share
 
 Bars = tuple[int, int, int, int]
 
@@ -34,7 +34,7 @@ Bars = tuple[int, int, int, int]
 class Quality(Stage):
     """Score shots from what the scan and `titles` left, without decoding. No settings: all scores are kept.
 
-    See `curation.rows.SHOT_SCORES` for the meaning and `curation.shot_scores` for the arithmetic.
+    See `curation.rows.SHOT_SCORES` for the meaning and `curation.shots.scores` for the arithmetic.
     """
 
     name: ClassVar[str] = "quality"

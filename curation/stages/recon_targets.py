@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import ids, rows, timing
-from curation.stage import Folder, Reject, Resources, Row, Stage, Worker
+from curation.engine.stage import Folder, Reject, Resources, Row, Stage, Worker
 from curation.stages.subjects import inside_share
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curation.stage import KEPT, REJECTED, Fold, Row
+from curation.engine.stage import KEPT, REJECTED, Fold, Row
 
 
 @dataclass(frozen=True, kw_only=True)

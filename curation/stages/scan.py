@@ -10,10 +10,11 @@ import av
 import numpy as np
 import pyarrow as pa
 
-from curation import measure, rows
-from curation.scan_stills import Still, StillSettings, save_stills, still_picture
-from curation.signals import Signals
-from curation.stage import KEPT, Fold, Folder, Row, Stage, Worker
+from curation import rows
+from curation.engine.stage import KEPT, Fold, Folder, Row, Stage, Worker
+from curation.shots import measure
+from curation.shots.scan_stills import Still, StillSettings, save_stills, still_picture
+from curation.shots.signals import Signals
 from curation.video import tiny
 from curation.video.decode import ROTATE, decode_span
 
@@ -186,7 +187,7 @@ def _frames(
 
 @dataclass(frozen=True, kw_only=True)
 class Scan(StillSettings, Stage):
-    """Everything cheap from one decode of a segment; see `curation.signals`.
+    """Everything cheap from one decode of a segment; see `curation.shots.signals`.
 
     Attributes:
         skip_loop_filter: which frames are decoded without the in-loop filter (FFmpeg's option): "all"

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from curation import ids, rows
+from curation.engine.stage import KEPT, REJECTED, Fold, Row, Stage, Worker
 from curation.packing import Role, Rules, Shots, Window, pack, roles
 from curation.presets import PRESETS
-from curation.stage import KEPT, REJECTED, Fold, Row, Stage, Worker
 
 CONTEXT, TRANSITION, NO_WINDOW, TRIMMED = "context", "transition", "no_window", "trimmed"
 SOFT = ("fade", "dissolve")

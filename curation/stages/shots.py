@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from curation import cut_rules, ids, likeness, rows
-from curation.cut_rules import ShotSpan
-from curation.hard_cuts import Cut, CutSettings, hard_cuts
+from curation import ids, rows
+from curation.engine.stage import BadInput, Folder, Row, Stage, Worker
 from curation.models.boundary_detector import TransNet, find_transnet
 from curation.optional import available
-from curation.signals import Signals
-from curation.stage import BadInput, Folder, Row, Stage, Worker
-from curation.transitions import Gradual, GradualSettings, dissolves, fades
+from curation.shots import cut_rules, likeness
+from curation.shots.cut_rules import ShotSpan
+from curation.shots.hard_cuts import Cut, CutSettings, hard_cuts
+from curation.shots.signals import Signals
+from curation.shots.transitions import Gradual, GradualSettings, dissolves, fades
 
 WRITES = pa.schema([("shots", pa.list_(rows.SHOT)), ("boundary_models", pa.list_(rows.MODEL))])
 

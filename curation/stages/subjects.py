@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import ids, rows
+from curation.engine.stage import Folder, Resources, Row, Stage, Worker
 from curation.identity import REGION_PENALTY, Cluster, Track, group_of, join, labels, subject_class
 from curation.models.appearance import KINDS, Look, load_looks
-from curation.stage import Folder, Resources, Row, Stage, Worker
 
 INTEREST = {"person": 1.0, "animal": 1.0, "region": 0.8, "vehicle": 0.7, "object": 0.4}
 """Stories are about people and animals sooner than about things of the same size."""

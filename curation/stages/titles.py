@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import rows
+from curation.engine.stage import Folder, Resources, Row, Stage, Worker
 from curation.models import text_detector
 from curation.models.text_detector import TextDetector, TextSettings
-from curation.scan_stills import load_stills
-from curation.stage import Folder, Resources, Row, Stage, Worker
+from curation.shots.scan_stills import load_stills
 
 
 @dataclass(frozen=True, kw_only=True)

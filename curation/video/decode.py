@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-from curation.stage import BadInput, Row
+from curation.engine.stage import BadInput, Row
 
 PREDICTED, BIDIRECTIONAL = 2, 3  # AVPictureType
 PROGRAM_STREAM = "mpeg"

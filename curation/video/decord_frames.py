@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from curation.engine.stage import BadInput, Row
 from curation.optional import require
-from curation.stage import BadInput, Row
 from curation.video.decode import decode_span, first_line, open_video, to_bgr
 from curation.video.packets import read_packets
 

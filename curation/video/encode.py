@@ -18,7 +18,7 @@ import numpy as np
 from av.filter import Graph
 from av.video.reformatter import ColorRange, Colorspace
 
-from curation.stage import BadInput, Row
+from curation.engine.stage import BadInput, Row
 from curation.timing import FPS, frame_index_16fps
 
 TICK = Fraction(1, FPS)

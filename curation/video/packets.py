@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-from curation.stage import Row
+from curation.engine.stage import Row
 from curation.video.decode import can_seek
 
 PROBES = 8

@@ -18,7 +18,7 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 
-from curation.stage import BadInput, Row
+from curation.engine.stage import BadInput, Row
 from curation.video.decode import PROGRAM_STREAM, can_seek, first_line, open_video
 from curation.video.packets import Packets, is_vfr, read_packets, seeks_exactly, segments
 

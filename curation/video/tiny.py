@@ -9,8 +9,8 @@ from typing import Any
 import av
 import numpy as np
 
-from curation.measure import halve
-from curation.stage import Row
+from curation.engine.stage import Row
+from curation.shots.measure import halve
 from curation.video.decode import ROTATE
 
 HEIGHT, WIDTH = 36, 64  # of a tiny picture

@@ -7,7 +7,7 @@ import pytest
 
 from benchmark.characters import CharacterMapError, character_map_value, read_character_map
 from benchmark.stories import ShotKey, bare_name, load_stories, load_story, resolve_story
-from curation.story_script import StoryError
+from curation.stories.script import StoryError
 from tests.benchmark import made
 from tests.support import shared
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from curation import ids
-from curation.stage import KEPT
+from curation.engine.stage import KEPT
 
 GOOD = {
     "luma_mean": 100.0,

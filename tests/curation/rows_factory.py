@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation import ids, rows
-from curation.stage import Row
-from curation.store import Store
+from curation.engine.stage import Row
+from curation.engine.store import Store
 
 HOSTILE = "it's <script>alert(1)</script> \"q\"\n'); DROP TABLE films;-- | {{ 7*7 }} \u00e9"
 TICKS = 1000  # per second

@@ -4,11 +4,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation import timing, weights
+from curation.engine.stage import BadInput
+from curation.engine.store import recipe
 from curation.models.appearance import load_looks
 from curation.models.subject_detector import iou
-from curation.stage import BadInput
 from curation.stages.analyse import Analyse, moments
-from curation.store import recipe
 from curation.video.decode import decode_span
 from tests.curation.test_subject_detector import scene
 from tests.curation.tiny_film import sequence_row, write_film

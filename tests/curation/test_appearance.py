@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from curation import weights
-from curation.colours import PALETTE, colour_names
+from curation.framing.colours import PALETTE, colour_names
 from curation.models import appearance
 from curation.models.appearance import (
     Appearance,

@@ -9,9 +9,9 @@ import pytest
 
 from curation.models.boundary_detector import TransNet, boundaries, find_transnet, windows
 from curation.optional import MissingExtra, available
+from curation.shots.transitions import Gradual
 from curation.stages.scan import scan
 from curation.stages.shots import Shots, find_shots
-from curation.transitions import Gradual
 from curation.video.probe import probe
 from tests.curation.test_shots import place, signals_of
 from tests.support import scratch, shared

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.caption_answers import (
+from curation.captions.answers import (
     MAX_CHARS,
     AnswerError,
     answer_key,
@@ -19,8 +19,8 @@ from curation.caption_answers import (
     read_story,
     storable,
 )
-from curation.caption_lint import LintSettings
-from curation.caption_schemas import caption_schema, story_schema
+from curation.captions.lint import LintSettings
+from curation.captions.schemas import caption_schema, story_schema
 from curation.models.chat import ChatRequest, Picture, Text, Video
 
 A, B = "[Person A]", "[Animal B]"

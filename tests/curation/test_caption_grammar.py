@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.caption_grammar import (
+from curation.captions.grammar import (
     compose,
     global_part,
     hidden_characters,
@@ -18,7 +18,7 @@ from curation.caption_grammar import (
     reconstruct_target,
     split_caption,
 )
-from curation.caption_lint import LintSettings, lint_caption
+from curation.captions.lint import LintSettings, lint_caption
 from tests.support import SHARED
 
 OFF = LintSettings(strictness="off")

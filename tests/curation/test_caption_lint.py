@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.caption_facts import Seen, Shot, Subject
-from curation.caption_grammar import compose, global_part
-from curation.caption_lint import (
+from curation.captions.facts import Seen, Shot, Subject
+from curation.captions.grammar import compose, global_part
+from curation.captions.lint import (
     ENDLESS,
     MAX_FAULTS,
     Fault,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.caption_facts import Scene, Seen, Shot, Subject, Target
-from curation.caption_media import (
+from curation.captions.facts import Scene, Seen, Shot, Subject, Target
+from curation.captions.media import (
     chosen_looks,
     picture_of,
     rough_boxes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from curation.caption_prompts import OURS, PLACEHOLDERS, STAGES, load_prompts
+from curation.captions.prompts import OURS, PLACEHOLDERS, STAGES, load_prompts
 from curation.config import SettingsError, build
 from curation.stages.captions import Captions
 

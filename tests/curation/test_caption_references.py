@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from curation.caption_grammar import head_phrase, parse_inventory, split_caption
-from curation.caption_references import subject_of, vague_references
+from curation.captions.grammar import head_phrase, parse_inventory, split_caption
+from curation.captions.references import subject_of, vague_references
 from tests.support import SHARED
 
 MAN = ("[Person A]", "young man with dark hair and a grey coat")

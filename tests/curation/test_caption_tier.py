@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from curation.config import SettingsError, build
+from curation.engine.stage import StopRun
 from curation.models import caption_tier
 from curation.models.caption_tier import Lazily
 from curation.models.chat_captioner import ChatCaptioner
@@ -15,7 +16,6 @@ from curation.models.describer import Describer
 from curation.models.endpoint import EndpointSettings
 from curation.models.vllm_client import VllmSettings
 from curation.optional import MissingExtra
-from curation.stage import StopRun
 from curation.stages.captions import Captions
 from curation.stages.export import Export
 from pipelines.curate_command import caption_line, caption_settings
@@ -133,7 +133,7 @@ def test_a_client_is_closed_when_its_worker_is_gone():
     with ScriptedServer(lambda seen, ordinal: failure(500)) as there:
         stage = replace(OPENAI, openai=EndpointSettings(url=there.url)).settled()[0]
         assert stage.openai.model == "scripted-vl"
-        from curation.caption_prompts import load_prompts
+        from curation.captions.prompts import load_prompts
 
         lazy = Lazily(stage.openai, load_prompts(), stage._asked())
 

@@ -8,15 +8,15 @@ import pyarrow as pa
 import pytest
 
 from curation import rows
-from curation.caption_grammar import parse_reconstruct_target, split_caption
-from curation.caption_lint import lint_caption
+from curation.captions.grammar import parse_reconstruct_target, split_caption
+from curation.captions.lint import lint_caption
+from curation.engine.stage import plan
+from curation.engine.store import recipe
 from curation.models.captioner import Answer, StoryAnswer, Usage
 from curation.models.captioner import Captions as Answers
 from curation.models.describer import Describer
-from curation.stage import plan
 from curation.stages.captions import Captions, caption_row
 from curation.stages.export import Export
-from curation.store import recipe
 from tests.curation.exported_sequence import exported_sequence
 from tests.support import scratch
 

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pytest
 
 from curation import rows
+from curation.engine.runner import run
+from curation.engine.stage import StopRun, plan
+from curation.engine.store import Store
 from curation.models.captioner import STATUSES
-from curation.runner import run
-from curation.stage import StopRun, plan
 from curation.stages.captions import Captions
-from curation.store import Store
 from tests.curation import scripted_server as server
 from tests.curation.exported_sequence import exported_sequence
 from tests.curation.scripted_server import ScriptedServer

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from curation.caption_schemas import STORY
+from curation.captions.schemas import STORY
 from curation.models import caption_tier
 from curation.models.chat import STOP, Text
 from tests.curation.conftest import start_engine

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from curation.caption_grammar import parse_inventory, split_caption
-from curation.caption_lint import lint_caption
-from curation.caption_prompts import load_prompts
-from curation.caption_questions import ChatSettings
+from curation.captions.grammar import parse_inventory, split_caption
+from curation.captions.lint import lint_caption
+from curation.captions.prompts import load_prompts
+from curation.captions.questions import ChatSettings
+from curation.engine.stage import StopRun
 from curation.models.chat import ERROR, LENGTH, REFUSED, STOP, ChatReply, Picture, Text, Video
 from curation.models.chat_captioner import ChatCaptioner
-from curation.stage import StopRun
 from curation.stages.captions import caption_row, scene_of
 from tests.curation.exported_sequence import exported_sequence
 from tests.curation.well_spoken import answer_to

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation import rows
+from curation.engine.stage import Reject
+from curation.framing.overlays import Inside
 from curation.models.text_detector import TextDetector
-from curation.overlays import Inside
-from curation.signals import THUMB_HEIGHT, THUMB_WIDTH, Signals
-from curation.stage import Reject
+from curation.shots.signals import THUMB_HEIGHT, THUMB_WIDTH, Signals
 from curation.stages.crop import Crop, flat_pictures, inside_bars, marks, obstacles
 from curation.video.decode import decode_at, to_bgr
 from curation.video.probe import probe

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.crop_search import find_crop, head, subject_map
-from curation.overlays import Inside
+from curation.framing.crop_search import find_crop, head, subject_map
+from curation.framing.overlays import Inside
 
 ASPECT = 832 / 480
 NONE = np.zeros((0, 4))

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from curation.stage import BadInput
+from curation.engine.stage import BadInput
 from curation.video import decode
 from curation.video.decode import decode_at, decode_span, fit_size, seconds, ticks
 from curation.video.packets import read_packets, seeks_exactly

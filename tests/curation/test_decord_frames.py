@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from curation.engine.stage import BadInput
 from curation.optional import MissingExtra
-from curation.stage import BadInput
 from curation.stages.analyse import Analyse
 from curation.video import decord_frames
 from curation.video.decode import decode_span, fit_size, to_bgr

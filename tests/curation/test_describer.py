@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from curation.caption_facts import (
+from curation.captions.facts import (
     Scene,
     Shot,
     Subject,
@@ -18,8 +18,8 @@ from curation.caption_facts import (
     seen_in,
     view_of,
 )
-from curation.caption_grammar import labels
-from curation.caption_lint import lint_recon, lint_shot, lint_story, prominence_in
+from curation.captions.grammar import labels
+from curation.captions.lint import lint_recon, lint_shot, lint_story, prominence_in
 from curation.models.describer import TEMPLATES, Describer, describe, describe_all
 
 CROP = (100, 50, 800, 400)

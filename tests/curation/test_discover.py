@@ -3,7 +3,7 @@ import os
 import pytest
 
 from curation.discover import NothingFound, discover
-from curation.stage import BadInput
+from curation.engine.stage import BadInput
 from curation.stages.ingest import Identify
 from tests.support import scratch
 

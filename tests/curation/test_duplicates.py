@@ -5,16 +5,16 @@ import pyarrow as pa
 import pytest
 
 from curation import rows
+from curation.engine.runner import run
+from curation.engine.stage import plan
+from curation.engine.store import Store
 from curation.rows import SOURCE
-from curation.runner import run
-from curation.stage import plan
 from curation.stages.duplicates import DUPLICATE, NEIGHBOURS, Duplicates, Shots, candidates, hamming
 from curation.stages.ingest import Identify, Ingest
 from curation.stages.quality import Quality
 from curation.stages.scan import Scan, ToFilms, ToSegments
 from curation.stages.shots import Shots as ShotStage
 from curation.stages.titles import Titles
-from curation.store import Store
 from tests.curation.judged_film import film, flipped, noisy, random_hashes, to_hex
 from tests.support import shared
 

@@ -9,10 +9,10 @@ from typing import ClassVar
 import pyarrow as pa
 import pytest
 
-from curation.explain import Forecast, explain
-from curation.runner import run
-from curation.stage import Fold, Plan, Reject, Stage, plan
-from curation.store import Store
+from curation.engine.explain import Forecast, explain
+from curation.engine.runner import run
+from curation.engine.stage import Fold, Plan, Reject, Stage, plan
+from curation.engine.store import Store
 
 SOURCE = pa.schema([("path", pa.string()), ("film_id", pa.string()), ("parts", pa.int64())])
 ROWS = [{"path": f"{name}.mp4", "film_id": name, "parts": 2} for name in ("a", "b")]

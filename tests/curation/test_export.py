@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from curation.engine.stage import BadInput
 from curation.looks import look_size, read_looks
-from curation.stage import BadInput
 from curation.stages import export as export_module
 from curation.stages.export import Export
 from curation.timing import num_frames_16fps, source_of_output

@@ -16,12 +16,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.caption_grammar import compose, hidden_characters, parse_inventory, split_caption
-from curation.caption_lint import LintSettings, lint_caption, lint_recon, lint_shot, lint_story
-from curation.publish import publish
-from curation.publish_card import visible
+from curation.captions.grammar import compose, hidden_characters, parse_inventory, split_caption
+from curation.captions.lint import LintSettings, lint_caption, lint_recon, lint_shot, lint_story
+from curation.publishing.card import visible
+from curation.publishing.publish import publish
 from curation.schema import TABLES
-from curation.story_script import ERROR, parse_story, read_story, safe_name, write_story
+from curation.stories.script import ERROR, parse_story, read_story, safe_name, write_story
 from tests.curation.rows_factory import film, outcome, sequence
 from tests.curation.test_story_script import one
 

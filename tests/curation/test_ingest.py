@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from curation import ids
-from curation.stage import BadInput
+from curation.engine.stage import BadInput
 from curation.stages import ingest
 from curation.stages.ingest import Identify, Ingest
 from tests.footage import film

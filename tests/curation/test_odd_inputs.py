@@ -7,12 +7,12 @@ import pytest
 
 from curation import rows
 from curation.discover import discover
-from curation.runner import run
-from curation.stage import FAILED as STATUS_FAILED
-from curation.stage import KEPT, REJECTED, BadInput, plan
+from curation.engine.runner import run
+from curation.engine.stage import FAILED as STATUS_FAILED
+from curation.engine.stage import KEPT, REJECTED, BadInput, plan
+from curation.engine.store import Store
 from curation.stages.ingest import Identify, Ingest
 from curation.stages.same_film import SameFilm
-from curation.store import Store
 from curation.video.decode import decode_span, to_bgr
 from curation.video.probe import probe
 from tests import odd_inputs

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
+from curation.engine.stage import StopRun
 from curation.models.chat import ERROR, LENGTH, REFUSED, STOP, ChatRequest, Picture, Text, Video
-from curation.stage import StopRun
 from tests.curation import scripted_server as scripted
 from tests.curation.asking import FAST, SCHEMA, VIDEO, clients, question_of, requests
 from tests.curation.scripted_server import ScriptedServer, answer

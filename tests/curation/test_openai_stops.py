@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from curation.engine.stage import StopRun
 from curation.models.chat import ERROR, STOP
 from curation.models.endpoint import KEY_VARIABLE, EndpointSettings
-from curation.stage import StopRun
 from tests.curation import scripted_server as scripted
 from tests.curation.asking import clients, question_of, requests
 from tests.curation.scripted_server import ScriptedServer, answer

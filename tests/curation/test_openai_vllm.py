@@ -16,10 +16,10 @@ import urllib.request
 import numpy as np
 import pytest
 
+from curation.engine.stage import StopRun
 from curation.models import openai_messages as wire
 from curation.models.chat import ERROR, LENGTH, STOP, ChatRequest, Picture, Text, Video
 from curation.models.endpoint import EndpointSettings
-from curation.stage import StopRun
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
 

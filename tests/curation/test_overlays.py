@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from curation.overlays import Inside, OverlaySettings, find_overlays, link, overlap, read_samples
+from curation.framing.overlays import Inside, OverlaySettings, find_overlays, link, overlap, read_samples
 
 WIDTH, HEIGHT = 640, 360
 INSIDE = Inside(0, 0, WIDTH, HEIGHT)

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from curation.stage import BadInput
+from curation.engine.stage import BadInput
 from curation.video.packets import Packets, is_vfr, segments
 from curation.video.probe import probe
 from tests.footage import add_video, encode, film, pictures

@@ -11,12 +11,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from curation import publish as publishing
-from curation.publish import publish
-from curation.publish_parquet import row_batches, write_table
-from curation.publish_tables import film_verdict
+from curation.engine.stage import StopRun
+from curation.publishing import publish as publishing
+from curation.publishing.parquet import row_batches, write_table
+from curation.publishing.publish import publish
+from curation.publishing.tables import film_verdict
 from curation.schema import TABLES
-from curation.stage import StopRun
 from tests.curation.rows_factory import HOSTILE, bad_film, film, outcome, rejected, sequence, stream
 
 FACTS = {"dataset": "toy", "preset": "paper-table", "settings": {"scan": {"threads": 1}}}

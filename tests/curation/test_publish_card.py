@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from curation.models.captioner import STATUSES
-from curation.publish import publish
-from curation.publish_card import PAPER, PAPER_CALLS
+from curation.publishing.card import PAPER, PAPER_CALLS
+from curation.publishing.publish import publish
 from tests.curation.rows_factory import outcome
 
 FACTS = {"dataset": "films", "preset": "paper-table", "settings": {}}

@@ -9,8 +9,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from curation import publish as publishing
-from curation.publish import publish
+from curation.publishing import publish as publishing
+from curation.publishing.publish import publish
 from tests.curation.rows_factory import outcome
 from tests.curation.test_publish import FACTS, content
 from tests.support import REPOSITORY
@@ -18,7 +18,7 @@ from tests.support import REPOSITORY
 PUBLISHER = """
 import sys
 from pathlib import Path
-from curation.publish import publish
+from curation.publishing.publish import publish
 from tests.curation.rows_factory import outcome
 from tests.curation.test_publish import FACTS
 folder, story = Path(sys.argv[1]), sys.argv[2]

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation import rows
-from curation.publish import publish
-from curation.publish_stills import ScanStills, film_pictures, lost_stills, spread, unusable_stills
-from curation.publish_tables import gather, shots_of
-from curation.scan_stills import Still, save_stills
-from curation.store import Store
+from curation.engine.store import Store
+from curation.publishing.publish import publish
+from curation.publishing.stills import ScanStills, film_pictures, lost_stills, spread, unusable_stills
+from curation.publishing.tables import gather, shots_of
+from curation.shots.scan_stills import Still, save_stills
 from tests.curation.rows_factory import film, outcome, rejected, sequence
 
 

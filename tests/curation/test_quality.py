@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation import rows
-from curation.signals import Signals
+from curation.engine.store import canonical
+from curation.shots.signals import Signals
 from curation.stages.quality import Quality, score_shots
-from curation.store import canonical
 from tests.curation.judged_film import film
 from tests.support import scratch
 

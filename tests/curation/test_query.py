@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from curation.publish import publish
+from curation.publishing.publish import publish
 from curation.query import QueryError, canned, connect, run_query
 from tests.curation.rows_factory import outcome
 

@@ -3,7 +3,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation import rows, timing
-from curation.stage import Reject
+from curation.engine.stage import Reject
 from curation.stages.recon_targets import ReconTargets
 from tests.curation.test_subjects import boxes_of
 from tests.support import scratch

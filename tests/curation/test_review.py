@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation import pictures, rows
-from curation.publish import publish
-from curation.publish_card import clock, fence, md, num
-from curation.publish_review import axis, texts_told, use_classes
+from curation import rows
+from curation.framing import pictures
+from curation.publishing.card import clock, fence, md, num
+from curation.publishing.publish import publish
+from curation.publishing.review import axis, texts_told, use_classes
 from curation.query import run_query
 from curation.stages.proof import Proof, busiest_frame, telling_spans, telling_still
 from tests.curation.rows_factory import HOSTILE, artefact, outcome, stream

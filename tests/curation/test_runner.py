@@ -2,10 +2,10 @@ import shutil
 
 import pytest
 
-from curation.explain import explain
-from curation.runner import run
-from curation.stage import StopRun, plan
-from curation.store import Store
+from curation.engine.explain import explain
+from curation.engine.runner import run
+from curation.engine.stage import StopRun, plan
+from curation.engine.store import Store
 from tests.curation.toy import ROWS, SOURCE, STEPS, Alone, Double, Even, Halves, Square, Waits, built
 
 PLAN = plan(STEPS, SOURCE)

@@ -10,14 +10,15 @@ import cv2
 import numpy as np
 import pytest
 
-from curation import measure, rows
-from curation.runner import run
-from curation.signals import Signals
-from curation.stage import FAILED, KEPT, BadInput, plan
+from curation import rows
+from curation.engine.runner import run
+from curation.engine.stage import FAILED, KEPT, BadInput, plan
+from curation.engine.store import Store
+from curation.shots import measure
+from curation.shots.signals import Signals
 from curation.stages.ingest import Identify, Ingest
 from curation.stages.scan import Scan, ToFilms, ToSegments, scan
 from curation.stages.titles import Titles
-from curation.store import Store
 from curation.video.decode import decode_span, to_bgr
 from curation.video.probe import probe
 from tests.curation.test_decode import STREAMS

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation import rows
+from curation.engine.stage import KEPT, REJECTED, plan
 from curation.presets import PRESETS
-from curation.stage import KEPT, REJECTED, plan
 from curation.stages.sequences import (
     Sequences,
     ToSequences,

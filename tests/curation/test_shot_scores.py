@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from curation.shot_hashes import hash_pictures, perceptual_hashes, picture_edges
-from curation.shot_scores import (
+from curation.shots.hashes import hash_pictures, perceptual_hashes, picture_edges
+from curation.shots.scores import (
     align,
     exposure,
     film_bars,

@@ -11,14 +11,14 @@ import pytest
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector, ContentDetector
 
-from curation import cut_rules, measure
-from curation.cut_rules import ShotSpan
-from curation.hard_cuts import Cut, CutSettings, content_scores, replay
-from curation.signals import Signals
-from curation.stage import BadInput
+from curation.engine.stage import BadInput
+from curation.shots import cut_rules, measure
+from curation.shots.cut_rules import ShotSpan
+from curation.shots.hard_cuts import Cut, CutSettings, content_scores, replay
+from curation.shots.signals import Signals
+from curation.shots.transitions import Gradual
 from curation.stages.scan import scan
 from curation.stages.shots import Shots, find_shots, shot_rows
-from curation.transitions import Gradual
 from curation.video.probe import probe
 from tests.footage import film
 from tests.support import scratch, shared

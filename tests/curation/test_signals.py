@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from curation import measure
-from curation.signals import Signals
+from curation.shots import measure
+from curation.shots.signals import Signals
 
 
 def made(count: int, seed: int = 0) -> Signals:

@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from curation.stage import check_columns, plan
+from curation.engine.stage import check_columns, plan
 from tests.curation.toy import SOURCE, STEPS, Double, Square
 
 

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from curation.static_marks import static_marks
+from curation.framing.static_marks import static_marks
 
 HEIGHT, WIDTH = 240, 426
 INSIDE = (0, 0, WIDTH, HEIGHT)

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from curation.store import Entry, Store, canonical, recipe, write_atomic
+from curation.engine.store import Entry, Store, canonical, recipe, write_atomic
 from tests.curation.toy import Square
 from tests.support import scratch
 

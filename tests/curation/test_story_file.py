@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from curation.story_file import MAX_BYTES, MAX_JSON5_BYTES
-from curation.story_script import ERROR, WARNING, as_json, check_story, read_story
+from curation.stories.file import MAX_BYTES, MAX_JSON5_BYTES
+from curation.stories.script import ERROR, WARNING, as_json, check_story, read_story
 from tests.curation.test_story_script import said, story
 
 

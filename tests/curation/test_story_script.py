@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.story_script import (
+from curation.stories.script import (
     ERROR,
     FORMS,
     NOTE,

@@ -8,11 +8,11 @@ import json
 import jsonschema
 import pytest
 
-from curation.caption_lint import LintSettings, lint_caption
+from curation.captions.lint import LintSettings, lint_caption
+from curation.engine.stage import StopRun
 from curation.models.chat import ERROR, LENGTH, REFUSED, STOP, ChatReply
-from curation.stage import StopRun
-from curation.story_script import FORMS, NOTE, as_json, json_schema, parse_story
-from curation.story_writer import (
+from curation.stories.script import FORMS, NOTE, as_json, json_schema, parse_story
+from curation.stories.writer import (
     PROMPTS,
     StoryNotWritten,
     StoryOrder,

@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation import rows
-from curation.overlays import Inside
-from curation.scan_stills import Still, StillSettings, load_stills, save_stills, still_picture
-from curation.signals import Signals
+from curation.framing.overlays import Inside
+from curation.shots.scan_stills import Still, StillSettings, load_stills, save_stills, still_picture
+from curation.shots.signals import Signals
+from curation.shots.title_scores import CHUNK, first_of_slots, text_free_share
 from curation.stages.filters import Filters
 from curation.stages.quality import score_shots
 from curation.stages.scan import Scan, scan
 from curation.stages.titles import Titles
-from curation.title_scores import CHUNK, first_of_slots, text_free_share
 from curation.video.probe import probe
 from tests.curation.test_quality import noise, signals_of
 from tests.footage import add_video, film, pictures

@@ -20,12 +20,12 @@ import pytest
 from PIL import Image
 
 from curation import ids, rows
-from curation.caption_grammar import labels, parse_inventory
-from curation.caption_lint import LintSettings, lint_caption
-from curation.publish import publish
+from curation.captions.grammar import labels, parse_inventory
+from curation.captions.lint import LintSettings, lint_caption
+from curation.engine.store import Scratch, Store
+from curation.publishing.publish import publish
 from curation.stages.captions import Captions
 from curation.stages.export import Export
-from curation.store import Scratch, Store
 from tests.curation import memento_loader as trainer
 from tests.curation import rows_factory
 from tests.curation.tiny_film import sequence_row, texture, write_film

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from curation.engine.stage import StopRun
 from curation.models.chat import ERROR, LENGTH, STOP, ChatRequest, Picture, Text, Video
-from curation.stage import StopRun
 
 pytestmark = [
     pytest.mark.vllm,

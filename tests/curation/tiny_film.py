@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from curation import ids
-from curation.stage import Row
+from curation.engine.stage import Row
 from curation.stages.scan import scan
 from curation.video.probe import probe
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from curation.stage import BadInput, Fold, Reject, Resources, Stage
+from curation.engine.stage import BadInput, Fold, Reject, Resources, Stage
 
 SOURCE = pa.schema([("path", pa.string()), ("number", pa.int64())])
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from curation.caption_schemas import STORY, SUBJECTS
+from curation.captions.schemas import STORY, SUBJECTS
 
 LOOKS = (
     "young person with short dark hair wearing a plain red jacket",

@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 
 from memento_model.config import ModelConfig
-from memento_model.train_config import DataConfig, TrainConfig
+from memento_model.training.config import DataConfig, TrainConfig
 from tests.memento_model.tiny import GRID
 
 CLIP_FRAMES = (13, 21, 17)

@@ -16,10 +16,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 load_file = pytest.importorskip("safetensors.torch").load_file
 
+from memento_model.checkpoints.names import from_native
 from memento_model.config import Compat, Layout, ModelConfig
-from memento_model.keyframe_query import KeyframeQuery
-from memento_model.names import from_native
-from memento_model.transformer import MementoTransformer
+from memento_model.nn.keyframe_query import KeyframeQuery
+from memento_model.nn.transformer import MementoTransformer
 from tests.support import GOLDEN, SHARED
 
 NAMES = ("hd32x2", "hd128x1")

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import torch
 
-from memento_model.codec import GreyLatents
+from memento_model.codecs.codec import GreyLatents
 from memento_model.conditioning import Given
 from memento_model.config import FrameGrid, ModelConfig
-from memento_model.launch import World
-from memento_model.samples import Clip, ReconTarget, TrainSequence
-from memento_model.train_config import (
+from memento_model.distributed.launch import World
+from memento_model.training.config import (
     DataConfig,
     ObjectiveConfig,
     OptimConfig,
@@ -20,7 +19,8 @@ from memento_model.train_config import (
     TrainConfig,
     WatchConfig,
 )
-from memento_model.trainer import Feed, build
+from memento_model.training.samples import Clip, ReconTarget, TrainSequence
+from memento_model.training.trainer import Feed, build
 
 MODEL = ModelConfig(
     width=32, num_heads=2, num_layers=2, ffn_width=32, freq_dim=16, text_dim=8, text_len=4, lora_rank=2,
@@ -141,7 +141,7 @@ def spread_run(world, folder, steps, shard, accumulate=1, ema=None):
     """Train in every process of a crew, going on where there is a checkpoint: losses of each step."""
     from pathlib import Path
 
-    from memento_model.train_state import Checkpoints, resume, step_folders
+    from memento_model.training.state import Checkpoints, resume, step_folders
 
     made = config(
         steps=steps,
@@ -152,7 +152,7 @@ def spread_run(world, folder, steps, shard, accumulate=1, ema=None):
     found = step_folders(Path(folder))
     if found:
         resume(run, found[-1])
-    from memento_model.trainer import fit
+    from memento_model.training.trainer import fit
 
     fit(run, quiet, Checkpoints(Path(folder), 9))
     return [[loss[0].item() for loss in done.losses] for done in quiet.done], run.batch

@@ -9,7 +9,7 @@ import socket
 
 import torch
 
-from memento_model.launch import launched
+from memento_model.distributed.launch import launched
 
 
 def free_port():

@@ -7,19 +7,19 @@ from functools import partialmethod
 
 import torch
 
-from memento_model.codec import GreyLatents
+from memento_model.codecs.codec import GreyLatents
 from memento_model.conditioning import Memory, condition_shot
 from memento_model.config import Compat, Layout, ModelConfig
+from memento_model.distributed.parallel import parallelise
+from memento_model.distributed.sharding import average_gradients, clip_gradients, full_state, load_full_state
 from memento_model.flow import MEMENTO
-from memento_model.keyframe_query import KeyframeQuery
-from memento_model.lora import inject_lora
-from memento_model.losses import velocity_loss
-from memento_model.parallel import parallelise
-from memento_model.sampler import Sampling, ShotText
-from memento_model.sampler import sample as run_sampler
-from memento_model.sharding import average_gradients, clip_gradients, full_state, load_full_state
-from memento_model.train_config import ScaleConfig
-from memento_model.transformer import MementoTransformer, initialise
+from memento_model.nn.keyframe_query import KeyframeQuery
+from memento_model.nn.lora import inject_lora
+from memento_model.nn.losses import velocity_loss
+from memento_model.nn.transformer import MementoTransformer, initialise
+from memento_model.story.sampler import Sampling, ShotText
+from memento_model.story.sampler import sample as run_sampler
+from memento_model.training.config import ScaleConfig
 
 CONFIG = ModelConfig(
     width=96, num_heads=4, num_layers=2, ffn_width=64, freq_dim=16, text_dim=24, text_len=8, lora_rank=4,

@@ -10,15 +10,15 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from memento_model.cache_encoders import Encoders, key_in
-from memento_model.cache_fill import IMAGES_AT_ONCE, encode_images
-from memento_model.clip_frames import read_frames, to_model_range
-from memento_model.codec import WanCodec
-from memento_model.codec_dct import DctCodec
+from memento_model.checkpoints.released import WeightsMissing
+from memento_model.codecs.codec import WanCodec
+from memento_model.codecs.dct import DctCodec
+from memento_model.codecs.text import UMT5
 from memento_model.errors import CheckpointError, DataError
-from memento_model.released import WeightsMissing
-from memento_model.text import UMT5
-from memento_model.train_inputs import cache_folder, fill_cache, open_cache, read_inputs
+from memento_model.training.cache_encoders import Encoders, key_in
+from memento_model.training.cache_fill import IMAGES_AT_ONCE, encode_images
+from memento_model.training.clip_frames import read_frames, to_model_range
+from memento_model.training.inputs import cache_folder, fill_cache, open_cache, read_inputs
 from tests.memento_model.films import config, write_dataset
 from tests.memento_model.tiny import GRID
 from tests.support import GOLDEN
@@ -29,7 +29,7 @@ T5 = GOLDEN / "model/t5_tiny/t5.safetensors"
 
 @pytest.fixture
 def nothing_fetched(monkeypatch):
-    monkeypatch.setattr("memento_model.cache_encoders.find", lambda name: None)
+    monkeypatch.setattr("memento_model.training.cache_encoders.find", lambda name: None)
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,15 @@ pytest.importorskip("diffusers")
 pytest.importorskip("peft")
 from safetensors.torch import load_file, save_file
 
-from memento_model import names
-from memento_model.checkpoints import (
+from memento_model.checkpoints import names
+from memento_model.checkpoints.load import (
     CheckpointError,
     load_expert,
     load_transformer,
     open_checkpoint,
     save_expert,
 )
-from memento_model.lora import trainable_tensors
+from memento_model.nn.lora import trainable_tensors
 from tests.memento_model.weights import (
     TINY,
     TINY_T2V,
@@ -89,7 +89,7 @@ def test_dtypes_on_loading(native):
 
 
 def test_a_diffusers_folder_loads(tmp_path):
-    from memento_model.foreign_config import to_diffusers_config
+    from memento_model.checkpoints.foreign_config import to_diffusers_config
 
     for expert, name in (("high", "transformer"), ("low", "transformer_2")):
         write_sharded(random_base(len(expert)), tmp_path / name, 1 + (expert == "low"))
@@ -103,7 +103,7 @@ def test_a_diffusers_folder_loads(tmp_path):
 def test_the_folder_that_diffusers_itself_saves_loads(tmp_path):
     from diffusers import WanTransformer3DModel
 
-    from memento_model.transformer import wan_arguments
+    from memento_model.nn.transformer import wan_arguments
 
     theirs = WanTransformer3DModel(**wan_arguments(TINY))
     theirs.save_pretrained(tmp_path / "transformer")
@@ -263,7 +263,7 @@ def test_missing_shards_experts_and_folders_are_named(native, tmp_path):
 
 def test_full_width_with_too_few_blocks_is_refused(tmp_path):
     full = replace(TINY, width=5120, num_heads=40, num_layers=39, lora_rank=1)
-    from memento_model.foreign_config import config_of_trainable, lora_shapes
+    from memento_model.checkpoints.foreign_config import config_of_trainable, lora_shapes
 
     line = refusal(config_of_trainable, lora_shapes(full), tmp_path)
     assert "39 blocks of Wan2.2-A14B's 40" in line

@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 from safetensors.torch import load_file, save_file
 
-from memento_model.codec import Codec, WanCodec
-from memento_model.codec_dct import DctCodec
+from memento_model.codecs.codec import Codec, WanCodec
+from memento_model.codecs.dct import DctCodec
 from memento_model.config import FrameGrid
 from memento_model.errors import CheckpointError
 from tests.support import GOLDEN

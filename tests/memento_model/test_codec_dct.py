@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 np = pytest.importorskip("numpy")
 
-from memento_model.codec_dct import DctCodec, _basis
+from memento_model.codecs.dct import DctCodec, _basis
 from memento_model.config import FrameGrid
 from tests.support import shared
 

@@ -11,8 +11,8 @@ pytest.importorskip("diffusers")
 
 from safetensors.torch import load_file
 
-from memento_model.codec import GreyLatents
-from memento_model.codec_dct import DctCodec
+from memento_model.codecs.codec import GreyLatents
+from memento_model.codecs.dct import DctCodec
 from memento_model.conditioning import (
     Given,
     Memory,

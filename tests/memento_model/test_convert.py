@@ -13,11 +13,11 @@ pytest.importorskip("peft")
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from memento_model import names
-from memento_model.checkpoints import CheckpointError, load_expert, open_checkpoint
-from memento_model.convert import Options, convert
-from memento_model.lora import drop_adapters, merge_lora
-from memento_model.tensor_files import open_tensors
+from memento_model.checkpoints import names
+from memento_model.checkpoints.convert import Options, convert
+from memento_model.checkpoints.load import CheckpointError, load_expert, open_checkpoint
+from memento_model.checkpoints.tensor_files import open_tensors
+from memento_model.nn.lora import drop_adapters, merge_lora
 from pipelines.cli import app
 from tests.memento_model.weights import NATIVE_CONFIG, native_folder, random_trainable, released, spelt
 

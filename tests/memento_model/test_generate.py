@@ -12,11 +12,11 @@ pytest.importorskip("diffusers")
 import av
 
 from memento_model.config import Compat
-from memento_model.generate import StoryGenerator
-from memento_model.image_embed import ThumbnailEmbedder
-from memento_model.memory import Forgetful
-from memento_model.story_plan import GenerateSettings, plan_story
-from memento_model.storymem import StoryMemMemory
+from memento_model.story.generate import StoryGenerator
+from memento_model.story.image_embed import ThumbnailEmbedder
+from memento_model.story.memory import Forgetful
+from memento_model.story.plan import GenerateSettings, plan_story
+from memento_model.story.storymem import StoryMemMemory
 from tests.memento_model.tiny import GRID, memento_memory, models, story
 
 SETTINGS = GenerateSettings(steps=3, grid=GRID, batch_guidance=True)

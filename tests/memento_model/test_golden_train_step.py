@@ -9,8 +9,8 @@ from tests.memento_model.golden import BLEND, NAMES, golden, layout, relative, t
 pytest.importorskip("peft")
 
 from memento_model.config import Layout
-from memento_model.lora import inject_lora, trainable_tensors
-from memento_model.losses import velocity_loss
+from memento_model.nn.lora import inject_lora, trainable_tensors
+from memento_model.nn.losses import velocity_loss
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("peft")
 
-from memento_model.samples import Clip, ReconTarget, TrainSequence
-from memento_model.trainer import fit
+from memento_model.training.samples import Clip, ReconTarget, TrainSequence
+from memento_model.training.trainer import fit
 from tests.memento_model.in_memory import GRID, MODEL, InMemory, Quiet, _numbers, config, run_of
 
 SUBJECTS, SEQUENCES = 4, 48

@@ -7,7 +7,7 @@ import pytest
 from tests.memento_model.golden import NAMES, golden, relative, torch
 
 from memento_model.config import ModelConfig  # isort: skip
-from memento_model.keyframe_query import KeyframeQuery, select  # isort: skip
+from memento_model.nn.keyframe_query import KeyframeQuery, select  # isort: skip
 
 TAGS = ("F16", "F8")
 

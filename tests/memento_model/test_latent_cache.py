@@ -16,19 +16,19 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from memento_model import cache_fill
-from memento_model.cache_encoders import Encoders
-from memento_model.cache_fill import FillOptions
-from memento_model.cache_plan import last_frames, plan_cache
-from memento_model.clip_frames import cover, to_model_range
-from memento_model.codec_dct import DctCodec
+from memento_model.codecs.dct import DctCodec
+from memento_model.codecs.hashed import HashedText
 from memento_model.conditioning import given_frames
 from memento_model.config import FrameGrid
 from memento_model.errors import DataError
-from memento_model.objective import prepare
-from memento_model.samples import Frame, draw, samples_of
-from memento_model.text_hashed import HashedText
-from memento_model.train_inputs import fill_cache, open_cache, read_inputs
+from memento_model.training import cache_fill
+from memento_model.training.cache_encoders import Encoders
+from memento_model.training.cache_fill import FillOptions
+from memento_model.training.cache_plan import last_frames, plan_cache
+from memento_model.training.clip_frames import cover, to_model_range
+from memento_model.training.inputs import fill_cache, open_cache, read_inputs
+from memento_model.training.objective import prepare
+from memento_model.training.samples import Frame, draw, samples_of
 from tests.memento_model.films import config, write_clip, write_dataset
 from tests.memento_model.tiny import GRID
 
@@ -112,7 +112,7 @@ def test_reading_is_the_same_with_little_memory_and_cannot_be_spoilt(filled):
     expected = first.clone()
     first.zero_()
     assert torch.equal(roomy.shot(sequence, 1), expected)
-    from memento_model.latent_cache import CachedLatents
+    from memento_model.training.latent_cache import CachedLatents
 
     tight = CachedLatents(roomy.folder, plan_cache(inputs.sequences, run), roomy.key, recent_bytes=0)
     assert torch.equal(tight.shot(sequence, 1), expected)
@@ -154,7 +154,7 @@ class Counting(Encoders):
 @pytest.fixture
 def counting(monkeypatch):
     made = type("Counted", (Counting,), {"calls": 0, "stop_at": None})
-    monkeypatch.setattr("memento_model.train_inputs.Encoders", made)
+    monkeypatch.setattr("memento_model.training.inputs.Encoders", made)
     return made
 
 
@@ -212,8 +212,8 @@ def test_stopped_in_the_middle_it_goes_on_to_the_same_bytes(filled, dataset, tmp
 
 SLOW_FILL = """
 import sys, time
-from memento_model import cache_fill
-from memento_model.train_inputs import fill_cache, read_inputs
+from memento_model.training import cache_fill
+from memento_model.training.inputs import fill_cache, read_inputs
 from tests.memento_model.films import config
 write = cache_fill.files.write_shard
 cache_fill.files.write_shard = lambda *a: (time.sleep(0.3), write(*a))[1]

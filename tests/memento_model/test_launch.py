@@ -12,8 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from memento_model.distributed.launch import is_broken, launched
 from memento_model.errors import LaunchError
-from memento_model.launch import is_broken, launched
 from tests.memento_model.processes import Crew
 from tests.support import REPOSITORY
 
@@ -112,7 +112,7 @@ SCRIPT = """
 import os, signal, sys
 import torch
 from memento_model.errors import LaunchError
-from memento_model.launch import launched
+from memento_model.distributed.launch import launched
 
 try:
     with launched(context_parallel=2, device="cpu") as world:

@@ -14,15 +14,15 @@ pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
 
 from curation.weights import WeightsMissing
-from memento_model.checkpoints import save_expert
+from memento_model.checkpoints.choice import ModelChoice
+from memento_model.checkpoints.load import save_expert
 from memento_model.config import Compat, FrameGrid, debug_model
 from memento_model.errors import CheckpointError
-from memento_model.experts import choose_placement
-from memento_model.generate import StoryGenerator
-from memento_model.loading import load, random_expert
-from memento_model.lora import inject_lora, lora_layers, trainable_tensors
-from memento_model.story_plan import GenerateSettings
-from memento_model.weight_choice import ModelChoice
+from memento_model.nn.lora import inject_lora, lora_layers, trainable_tensors
+from memento_model.story.experts import choose_placement
+from memento_model.story.generate import StoryGenerator
+from memento_model.story.loading import load, random_expert
+from memento_model.story.plan import GenerateSettings
 from tests.memento_model.tiny import story
 from tests.memento_model.wan_folders import CONFIG, T2V, adapters, wan_folder
 from tests.memento_model.weights import random_trainable

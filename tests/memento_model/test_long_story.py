@@ -10,10 +10,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from memento_model.generate import StoryGenerator
-from memento_model.image_embed import ThumbnailEmbedder
-from memento_model.story_plan import GenerateSettings
-from memento_model.storymem import StoryMemMemory
+from memento_model.story.generate import StoryGenerator
+from memento_model.story.image_embed import ThumbnailEmbedder
+from memento_model.story.plan import GenerateSettings
+from memento_model.story.storymem import StoryMemMemory
 from tests.memento_model.tiny import GRID, memento_memory, models, story
 
 SHOTS, EARLY, LATE = 64, 8, 64

@@ -12,8 +12,8 @@ from tests.support import SHARED
 pytest.importorskip("peft")
 
 from memento_model.config import Compat, ModelConfig
-from memento_model.keyframe_query import KeyframeQuery
-from memento_model.lora import (
+from memento_model.nn.keyframe_query import KeyframeQuery
+from memento_model.nn.lora import (
     drop_adapters,
     inject_lora,
     lora_factor,
@@ -22,7 +22,7 @@ from memento_model.lora import (
     trainable_tensors,
     unmerge_lora,
 )
-from memento_model.transformer import MementoTransformer
+from memento_model.nn.transformer import MementoTransformer
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -9,8 +9,8 @@ pytest.importorskip("diffusers")
 
 from memento_model.conditioning import Memory
 from memento_model.config import Compat
-from memento_model.image_embed import ThumbnailEmbedder
-from memento_model.memory import (
+from memento_model.story.image_embed import ThumbnailEmbedder
+from memento_model.story.memory import (
     ComingShot,
     Forgetful,
     MadeShot,
@@ -18,7 +18,7 @@ from memento_model.memory import (
     Pool,
     Source,
 )
-from memento_model.storymem import StoryMemMemory, StoryMemRules, keyframes
+from memento_model.story.storymem import StoryMemMemory, StoryMemRules, keyframes
 
 FRAMES = 17
 

@@ -11,11 +11,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("peft")
 
-from memento_model import names
-from memento_model.checkpoint_forms import base_shapes
+from memento_model.checkpoints import names
+from memento_model.checkpoints.foreign_config import lora_shapes, query_shapes
+from memento_model.checkpoints.forms import base_shapes
+from memento_model.checkpoints.tensor_files import open_tensors
 from memento_model.config import ModelConfig
-from memento_model.foreign_config import lora_shapes, query_shapes
-from memento_model.tensor_files import open_tensors
 from tests.memento_model.weights import TINY
 from tests.support import GOLDEN, SHARED
 

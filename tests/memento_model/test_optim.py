@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from curation.optional import MissingExtra
-from memento_model.optim import Optimiser, lr_at
-from memento_model.train_config import OptimConfig
+from memento_model.training.config import OptimConfig
+from memento_model.training.optim import Optimiser, lr_at
 
 
 def weight(size=64, seed=0, scale=0.014):

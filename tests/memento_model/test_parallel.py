@@ -10,10 +10,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("peft")
 
+from memento_model.distributed.launch import World
+from memento_model.distributed.parallel import choose_attention, parallelise
+from memento_model.distributed.ulysses import token_cuts
 from memento_model.errors import CheckpointError
-from memento_model.launch import World
-from memento_model.parallel import choose_attention, parallelise
-from memento_model.ulysses import token_cuts
 from tests.memento_model import spread
 from tests.memento_model.spread import FORMS, PLAIN, alone, steps
 

@@ -10,8 +10,8 @@ pytest.importorskip("peft")
 
 from curation.config import SettingsError
 from memento_model.config import ModelConfig
-from memento_model.recipes import RECIPES, smaller
-from memento_model.trainer import train_step
+from memento_model.training.recipes import RECIPES, smaller
+from memento_model.training.trainer import train_step
 from pipelines.train_command import Order
 from pipelines.train_settings import configs
 from tests.memento_model.in_memory import run_of

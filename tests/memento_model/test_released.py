@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from curation.weights import WeightsMissing
-from memento_model import released
+from memento_model.checkpoints import released
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from memento_model.config import rope_split
-from memento_model.rope import rotary_table, rotate
+from memento_model.nn.rope import rotary_table, rotate
 
 SPLIT = (12, 10, 10)
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memento_model.samples import (
+from memento_model.training.config import ObjectiveConfig
+from memento_model.training.samples import (
     Clip,
     Frame,
     ReconTarget,
@@ -19,7 +20,6 @@ from memento_model.samples import (
     place_of,
     samples_of,
 )
-from memento_model.train_config import ObjectiveConfig
 
 CONFIG = ObjectiveConfig()
 NUM = 4000

@@ -12,15 +12,15 @@ pytest.importorskip("diffusers")
 
 import numpy as np
 
-from curation.story_script import parse_story
+from curation.stories.script import parse_story
 from memento_model.config import Compat
-from memento_model.generate import StoryGenerator
-from memento_model.image_embed import ThumbnailEmbedder
-from memento_model.story_drift import Drift, chart
-from memento_model.story_page import PageFacts, StoryPage, told_settings
-from memento_model.story_plan import GenerateSettings
-from memento_model.story_video import write_picture
-from memento_model.storymem import StoryMemMemory
+from memento_model.story.drift import Drift, chart
+from memento_model.story.generate import StoryGenerator
+from memento_model.story.image_embed import ThumbnailEmbedder
+from memento_model.story.page import PageFacts, StoryPage, told_settings
+from memento_model.story.plan import GenerateSettings
+from memento_model.story.storymem import StoryMemMemory
+from memento_model.story.video import write_picture
 from tests.memento_model.tiny import GRID, memento_memory, models, story
 
 HOSTILE = "</title><script>alert(1)</script>\"'>{{ 7 * 7 }}<img src=x onerror=alert(2)>\u202e\x1b[31m"
@@ -165,7 +165,7 @@ def test_hostile_text_stays_text(tmp_path):
 
 @pytest.mark.parametrize("mode", ["storymem", "wan"])
 def test_modes_without_elections_have_pages_too(tmp_path, mode):
-    from memento_model.memory import Forgetful
+    from memento_model.story.memory import Forgetful
 
     memory = StoryMemMemory(ThumbnailEmbedder()) if mode == "storymem" else Forgetful()
     page, watcher = made(tmp_path, story(3), GenerateSettings(mode=mode, steps=1, grid=GRID), memory)

@@ -9,9 +9,9 @@ import pytest
 pytest.importorskip("torch")
 
 import memento_model
-from curation.story_script import check_story, read_story
+from curation.stories.script import check_story, read_story
 from memento_model.config import Compat, FrameGrid
-from memento_model.story_plan import GenerateSettings, plan_story
+from memento_model.story.plan import GenerateSettings, plan_story
 from tests.support import REPOSITORY, shared
 
 GRID = FrameGrid(num_frames=81, height=480, width=832)

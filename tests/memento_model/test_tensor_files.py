@@ -17,14 +17,14 @@ pytest.importorskip("safetensors")
 pytest.importorskip("diffusers")
 from safetensors.torch import load_file, safe_open, save_file
 
-from memento_model.errors import CheckpointError
-from memento_model.tensor_files import (
+from memento_model.checkpoints.tensor_files import (
     fingerprint,
     open_tensors,
     save_json,
     save_tensors,
     stream_tensors,
 )
+from memento_model.errors import CheckpointError
 from tests.memento_model.weights import write_sharded
 from tests.support import REPOSITORY
 
@@ -303,7 +303,7 @@ def test_big_files_stay_on_the_disk(tmp_path):
         file.truncate(8 + len(header) + 4 * size)  # a sparse file of zeros
     code = f"""
 import torch
-from memento_model.tensor_files import open_tensors
+from memento_model.checkpoints.tensor_files import open_tensors
 def own():
     lines = open("/proc/self/status").read().splitlines()
     return int(next(line for line in lines if line.startswith("RssAnon")).split()[1])

@@ -10,9 +10,9 @@ pytest.importorskip("ftfy")
 tokenizers = pytest.importorskip("tokenizers")
 from safetensors.torch import load_file, save_file
 
+from memento_model.codecs.hashed import HashedText, tokens
+from memento_model.codecs.text import UMT5, clean
 from memento_model.errors import CheckpointError
-from memento_model.text import UMT5, clean
-from memento_model.text_hashed import HashedText, tokens
 from tests.support import GOLDEN
 
 T5 = GOLDEN / "model/t5_tiny"

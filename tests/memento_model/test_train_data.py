@@ -13,8 +13,7 @@ pytest.importorskip("diffusers")
 
 from memento_model.config import FrameGrid
 from memento_model.errors import DataError
-from memento_model.samples import targets_of
-from memento_model.train_data import (
+from memento_model.training.data import (
     Contract,
     candidate_frames,
     check,
@@ -22,7 +21,8 @@ from memento_model.train_data import (
     split_by_film,
     to_official,
 )
-from memento_model.train_inputs import read_inputs
+from memento_model.training.inputs import read_inputs
+from memento_model.training.samples import targets_of
 from tests.memento_model.films import (
     CLIP_FRAMES,
     caption,

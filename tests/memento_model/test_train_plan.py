@@ -10,8 +10,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("peft")
 
-from memento_model.recipes import RECIPES
-from memento_model.train_plan import (
+from memento_model.training.budget import (
     MACHINES,
     activations,
     advice,
@@ -21,6 +20,7 @@ from memento_model.train_plan import (
     fits,
     step_flops,
 )
+from memento_model.training.recipes import RECIPES
 from tests.memento_model.in_memory import config, run_of
 
 

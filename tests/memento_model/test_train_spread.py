@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("peft")
 
-from memento_model.train_state import RESUME, step_folders
+from memento_model.training.state import RESUME, step_folders
 from tests.memento_model.in_memory import CPU, spread_run
 
 

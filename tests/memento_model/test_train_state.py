@@ -16,11 +16,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("peft")
 
-from memento_model.checkpoints import load_expert, open_checkpoint
+from memento_model.checkpoints.choice import choose
+from memento_model.checkpoints.load import load_expert, open_checkpoint
 from memento_model.errors import CheckpointError
-from memento_model.train_state import RESUME, Checkpoints, prune, resume, snapshot, step_folders
-from memento_model.trainer import fit
-from memento_model.weight_choice import choose
+from memento_model.training.state import RESUME, Checkpoints, prune, resume, snapshot, step_folders
+from memento_model.training.trainer import fit
 from tests.memento_model.in_memory import Quiet, config, run_of, sequences, weights
 from tests.support import REPOSITORY
 
@@ -72,8 +72,8 @@ KILLED = """
     from pathlib import Path
     from dataclasses import replace
     import os, signal
-    from memento_model.train_state import Checkpoints, resume, step_folders
-    from memento_model import trainer
+    from memento_model.training.state import Checkpoints, resume, step_folders
+    from memento_model.training import trainer
     from tests.memento_model.in_memory import Quiet, run_of
     from tests.memento_model.test_train_state import killed_config
 

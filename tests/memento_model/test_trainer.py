@@ -10,15 +10,22 @@ from tests.memento_model.golden import NAMES, golden, layout, relative, torch
 
 pytest.importorskip("peft")
 
-from memento_model.codec import GreyLatents
+from memento_model.codecs.codec import GreyLatents
 from memento_model.conditioning import Given
 from memento_model.config import Compat
 from memento_model.errors import DataError
 from memento_model.flow import MEMENTO, NoiseLevels, expert_range, timestep_grid
-from memento_model.lora import inject_lora, trainable_tensors
-from memento_model.objective import NUM_LEVELS, Prepared, noise_level, prepare, training_step, with_own_frames
-from memento_model.train_config import ObjectiveConfig
-from memento_model.trainer import Feed, fit, train_step
+from memento_model.nn.lora import inject_lora, trainable_tensors
+from memento_model.training.config import ObjectiveConfig
+from memento_model.training.objective import (
+    NUM_LEVELS,
+    Prepared,
+    noise_level,
+    prepare,
+    training_step,
+    with_own_frames,
+)
+from memento_model.training.trainer import Feed, fit, train_step
 from tests.memento_model.in_memory import CPU, MODEL, InMemory, Quiet, config, run_of, sequences, weights
 
 

@@ -11,10 +11,10 @@ import pytest
 from tests.memento_model.golden import BLEND, NAMES, golden, torch
 
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry  # isort: skip
-from memento_model.attention import plan_tokens  # isort: skip
+from memento_model.nn.attention import plan_tokens  # isort: skip
 from memento_model.config import Compat, Layout, ModelConfig  # isort: skip
-from memento_model.names import to_native  # isort: skip
-from memento_model.transformer import FP32_MODULES, MementoTransformer, initialise, pad_text  # isort: skip
+from memento_model.checkpoints.names import to_native  # isort: skip
+from memento_model.nn.transformer import FP32_MODULES, MementoTransformer, initialise, pad_text  # isort: skip
 
 CASES = (
     "identity_memory_split", "identity_memory_joint", "memory_joint", "memory_split_blend",

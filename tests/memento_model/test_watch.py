@@ -14,10 +14,10 @@ pytest.importorskip("diffusers")
 pytest.importorskip("peft")
 
 from curation.optional import MissingExtra
-from memento_model.codec_dct import DctCodec
-from memento_model.train_pictures import Painter
-from memento_model.trainer import Feed, fit
-from memento_model.watch import LOG, Recorder, cut_log, duration, summary, validate
+from memento_model.codecs.dct import DctCodec
+from memento_model.training.pictures import Painter
+from memento_model.training.trainer import Feed, fit
+from memento_model.training.watch import LOG, Recorder, cut_log, duration, summary, validate
 from tests.memento_model.in_memory import InMemory, Quiet, config, run_of, sequences, weights
 
 

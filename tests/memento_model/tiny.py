@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from curation.story_script import Scene, ShotPrompt, StoryScript
-from memento_model.codec_dct import DctCodec
+from curation.stories.script import Scene, ShotPrompt, StoryScript
+from memento_model.codecs.dct import DctCodec
+from memento_model.codecs.hashed import HashedText
 from memento_model.config import Compat, FrameGrid, ModelConfig
-from memento_model.generate import Models, QueryElection
-from memento_model.keyframe_query import KeyframeQuery
-from memento_model.memory import EXPERTS, MementoMemory
-from memento_model.text_hashed import HashedText
-from memento_model.transformer import MementoTransformer, initialise
+from memento_model.nn.keyframe_query import KeyframeQuery
+from memento_model.nn.transformer import MementoTransformer, initialise
+from memento_model.story.generate import Models, QueryElection
+from memento_model.story.memory import EXPERTS, MementoMemory
 
 CONFIG = ModelConfig(
     width=48, num_heads=2, num_layers=2, ffn_width=64, freq_dim=16, text_dim=32, text_len=24, lora_rank=4,

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from memento_model import names
+from memento_model.checkpoints import names
+from memento_model.checkpoints.foreign_config import to_native_config
 from memento_model.config import ModelConfig
-from memento_model.foreign_config import to_native_config
-from memento_model.transformer import MementoTransformer, initialise
+from memento_model.nn.transformer import MementoTransformer, initialise
 from tests.memento_model.weights import random_trainable, spelt
 from tests.support import GOLDEN
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from memento_model import names
-from memento_model.checkpoint_forms import base_shapes
+from memento_model.checkpoints import names
+from memento_model.checkpoints.foreign_config import lora_shapes, query_shapes
+from memento_model.checkpoints.forms import base_shapes
 from memento_model.config import Expert, ModelConfig
-from memento_model.foreign_config import lora_shapes, query_shapes
 
 TINY = ModelConfig(
     width=24, num_heads=2, num_layers=2, ffn_width=32, freq_dim=16, text_dim=8, text_len=6,

@@ -10,12 +10,12 @@ import signal
 import sys
 from pathlib import Path
 
-from curation.stage import StopRun
+from curation.engine.stage import StopRun
 from pipelines import generate_command
 from pipelines.generate_command import Progress
 
 TINY = {"steps": 3, "size": "32x48", "frames": 5}
-PRELOADED = ["memento_model.loading", "memento_model.story_page", "pipelines.generate_command"]
+PRELOADED = ["memento_model.story.loading", "memento_model.story.page", "pipelines.generate_command"]
 
 
 def generate(

@@ -64,10 +64,10 @@ def test_the_command_line_overrides_the_recipe(tmp_path):
 
 @pytest.mark.slow
 def test_the_demo_set_can_be_trained_on(demo_set, tmp_path):
-    from memento_model.cache_plan import last_frames
-    from memento_model.objective import prepare
-    from memento_model.samples import draw, samples_of
-    from memento_model.train_inputs import open_cache, read_inputs
+    from memento_model.training.cache_plan import last_frames
+    from memento_model.training.inputs import open_cache, read_inputs
+    from memento_model.training.objective import prepare
+    from memento_model.training.samples import draw, samples_of
 
     order = CacheOrder(dataset=demo_set.job.output, cache=tmp_path)
     run = memento("--dataset", demo_set.job.output, "--cache", tmp_path)

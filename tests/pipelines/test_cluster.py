@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from curation.cluster import cluster
-from curation.stage import StopRun
+from curation.engine.cluster import cluster
+from curation.engine.stage import StopRun
 from tests.support import REPOSITORY
 
 
@@ -26,7 +26,8 @@ def test_two_nodes_share_the_work(tmp_path):
 
 def test_an_address_without_a_cluster_is_one_clear_line(tmp_path):
     code = (
-        "from curation.cluster import cluster; from curation.stage import StopRun; from pathlib import Path\n"
+        "from curation.engine.cluster import cluster; from curation.engine.stage import StopRun\n"
+        "from pathlib import Path\n"
         "try:\n    cluster(Path('.')).__enter__()\nexcept StopRun as stop:\n    print('STOP', stop)"
     )
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}

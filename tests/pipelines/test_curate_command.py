@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from curation.explain import Forecast
+from curation.engine.explain import Forecast
 from pipelines.curate import resolve
 from pipelines.curate_command import not_known, packing_table, show_forecast, why
 

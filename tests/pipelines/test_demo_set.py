@@ -9,9 +9,9 @@ import duckdb
 import numpy as np
 import pytest
 
-from curation.runner import run
-from curation.stage import plan
-from curation.store import Store
+from curation.engine.runner import run
+from curation.engine.stage import plan
+from curation.engine.store import Store
 from pipelines.curate import curate, forecast, prepare, resolve
 from tests.support import REPOSITORY
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from curation.config import SettingsError
-from curation.stage import StopRun
+from curation.engine.stage import StopRun
 from memento_model.config import Compat, FrameGrid
 from pipelines import generate_command
 from pipelines.cli import app

@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from curation.story_script import read_story
+from curation.stories.script import read_story
 from pipelines.cli import app
 from tests.curation import scripted_server as scripted
 from tests.curation.test_story_script import one, story, write

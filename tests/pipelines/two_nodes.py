@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from curation.stage import Stage, plan
+from curation.engine.stage import Stage, plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,9 @@ def main(folder: Path) -> None:
     os.environ["RAY_AUTH_MODE"] = "disabled"
     from ray.cluster_utils import Cluster
 
-    from curation.cluster import cluster
-    from curation.runner import run
-    from curation.store import Store
+    from curation.engine.cluster import cluster
+    from curation.engine.runner import run
+    from curation.engine.store import Store
 
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes.add_node(num_cpus=1)

@@ -1,0 +1,1 @@
+"""An evaluation for people and programs: console, JSON, CSV, LaTeX, Markdown, one offline page."""

@@ -1,0 +1,1 @@
+"""A user study without a server: blinded pages that are made, filled in and read back."""

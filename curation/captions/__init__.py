@@ -1,0 +1,1 @@
+"""Captions of a sequence: what is measured, asked, checked and repaired."""

@@ -1,0 +1,87 @@
+"""From cuts and gradual transitions to shots: arithmetic on half-open spans of frames, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from curation.shots.hard_cuts import Cut
+from curation.shots.transitions import Gradual
+
+START, CUT, END = "start", "cut", "end"
+
+
+@dataclass(frozen=True)
+class ShotSpan:
+    """Frames [start, end) of one shot, how it begins and ends, and how sure its beginning is (0..1)."""
+
+    start: int
+    end: int
+    transition_in: str
+    transition_out: str
+    confidence: float
+
+
+def shot_spans(
+    num_frames: int, cuts: Sequence[Cut], graduals: Sequence[Gradual], *, min_frames: int = 3
+) -> list[ShotSpan]:
+    """The shots of a film, in order.
+
+    Frames of a gradual transition belong to no shot; one that touches the film's start or end only
+    trims it. A cut inside a transition is part of it. What lies between two transitions and is shorter
+    than `min_frames` belongs to them.
+
+    Args:
+        num_frames: frames of the film.
+        cuts: hard cuts, ascending.
+        graduals: gradual transitions, in any order; they may overlap.
+        min_frames: length from which frames between transitions are a shot.
+    """
+    breaks = [Gradual(c.frame, c.frame, CUT, CUT, c.confidence) for c in cuts]
+    inner = [g for g in breaks if 0 < g.start < num_frames]
+    gaps = join([*graduals, *inner], num_frames, min_frames)
+    spans: list[ShotSpan] = []
+    begin, into, confidence = 0, START, 1.0
+    for gap in gaps:
+        if gap.start > begin:
+            out = END if gap.end >= num_frames and gap.end > gap.start else gap.out
+            spans.append(ShotSpan(begin, gap.start, into, out, confidence))
+        if gap.end < num_frames and (spans or gap.start > 0):
+            into, confidence = gap.into, gap.confidence
+        begin = max(begin, gap.end)
+    if begin < num_frames:
+        spans.append(ShotSpan(begin, num_frames, into, END, confidence))
+    return spans
+
+
+def join(breaks: Sequence[Gradual], num_frames: int, min_frames: int) -> list[Gradual]:
+    """Breaks in order, where those that overlap a transition or nearly touch it have become one with it.
+
+    Two cuts (breaks without length) stay two however close they are.
+    """
+    joined: list[Gradual] = []
+    for g in sorted(breaks, key=lambda g: (g.start, -g.end)):
+        last = joined[-1] if joined else None
+        is_cut = g.start == g.end
+        if not is_cut and g.start < min_frames:
+            g = replace(g, start=0)
+        if not is_cut and num_frames - g.end < min_frames:
+            g = replace(g, end=num_frames)
+        if last is None or g.start - last.end >= min_frames or (is_cut and last.start == last.end):
+            joined.append(g)
+        else:
+            joined[-1] = _one(last, g)
+    return joined
+
+
+def _one(a: Gradual, b: Gradual) -> Gradual:
+    """Two breaks as one; `a` starts first, or is the longer of two that start together."""
+    confidence = max(a.confidence, b.confidence)
+    if b.end <= a.end:
+        return replace(a, into=_stronger(a.into, b.into) if a.end == b.end else a.into)
+    out = _stronger(a.out, b.out) if a.start == b.start else a.out
+    return Gradual(a.start, b.end, out, b.into, confidence)
+
+
+def _stronger(a: str, b: str) -> str:
+    return a if b == CUT else b

@@ -1,0 +1,1 @@
+"""Story scripts: read, checked, written; a contract with writers, generation and benchmark."""

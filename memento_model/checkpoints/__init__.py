@@ -1,0 +1,1 @@
+"""Weights in every form: found, checked, loaded, converted, written."""

@@ -1,0 +1,1 @@
+"""Video and text into what the network reads, with and without weights."""

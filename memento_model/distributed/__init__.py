@@ -1,0 +1,1 @@
+"""Several devices: applied to the model from outside."""

@@ -1,0 +1,1 @@
+"""The network: attention, positions, transformer, queries, adapters, loss."""

@@ -1,0 +1,332 @@
+"""KeyframeQuery: which remembered frames the coming shot needs (Memento paper, section 3.2).
+
+Axes: b batch, c latent channels, f candidate frames, h and w latent rows and columns, q queries, k picked
+frames, t text rows, d width; inside attention h is heads, e channels of a head, r and k rows and columns of
+tokens, l all of them, p numbers of a patch and a one.
+
+Local queries read the coming shot's caption, global ones the story's; both look at all candidates, then score
+whole frames. Six frames are picked by the local group's mean score, two more by the global group's.
+
+Everything after the patches is linear or attention from a dozen queries, so tokens of width d are never made:
+a token stays the few dozen numbers of its patch. The queries are turned back and brought to the patches
+instead of the keys to the queries (frames, rows and columns each have a section of the channels, so there are
+f + r + k turned queries, not f x r x k), a key's norm is a quadratic form of its patch, and values are pooled
+as patches and projected afterwards. All exact up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from memento_model.config import ModelConfig
+from memento_model.nn.rope import axis_turns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Picked candidates; with few candidates fewer are picked, global ones last to get any.
+
+    Attributes:
+        picked_bk: indices of candidates, local picks by descending score, then global ones.
+        num_local: how many of them the local group picked; the same in every sample.
+        weights_bkf: one-hot rows; in training their gradient is that of the softmax over the scores.
+        scores_bqf: of every query, local rows first.
+        local_scores_bf, global_scores_bf: means over either group's queries.
+        margin_b: smallest score gap between the last frame picked and the first one not picked, over both
+            groups; infinite where nothing was left out. A gap near rounding error means that the pick may
+            differ elsewhere.
+    """
+
+    picked_bk: Tensor
+    num_local: int
+    weights_bkf: Tensor
+    scores_bqf: Tensor
+    local_scores_bf: Tensor
+    global_scores_bf: Tensor
+    margin_b: Tensor
+
+    def take(self, candidates_bcfhw: Tensor) -> Tensor:
+        """The picked frames, [b, c, k, h, w]: the exact values, with the scores' gradient in training."""
+        return torch.einsum("bkf,bcfhw->bckhw", self.weights_bkf.to(candidates_bcfhw.dtype), candidates_bcfhw)
+
+
+class QueryAttention(nn.Module):
+    """Weights of one multi-head attention from queries; RMSNorm over all heads of queries and keys."""
+
+    def __init__(self, width: int, num_heads: int, eps: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+        self.norm_q, self.norm_k = nn.RMSNorm(width, eps=eps), nn.RMSNorm(width, eps=eps)
+
+    def heads(self, x: Tensor) -> Tensor:
+        """[..., d] -> [..., heads, d / heads]."""
+        return x.unflatten(-1, (self.num_heads, -1))
+
+
+class KeyframeQuery(nn.Module):
+    """Picks memory frames for one expert; its context comes from the same expert's `embed_text`.
+
+    Works in fp32 whatever the type of its weights. It stands outside the transformer: once per shot, never
+    sharded or compiled with it. Parameter names are the official ones below `keyframe_query.`.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.queries = nn.Parameter(torch.empty(config.num_local_queries, width))
+        self.queries_global = nn.Parameter(torch.empty(config.num_global_queries, width))
+        patch = config.patch_size
+        self.memory_patcher = nn.Conv3d(config.out_channels, width, kernel_size=patch, stride=patch)
+        self.query_to_text = QueryAttention(width, config.num_heads, config.eps)
+        self.query_to_visual = QueryAttention(width, config.num_heads, config.eps)
+        self._reset_queries()
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew: PyTorch's defaults, queries N(0, 1 / width), norms one.
+
+        The norms matter: at zero, as the reference trainer leaves them when it starts from weights without
+        queries, eight tensors never get a gradient.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv3d | nn.RMSNorm):
+                module.reset_parameters()
+        self._reset_queries()
+
+    def forward(
+        self,
+        candidates_bcfhw: Tensor,
+        positions_bf: Tensor,
+        local_context_btd: Tensor,
+        global_context_btd: Tensor,
+        *,
+        straight_through: bool | None = None,
+    ) -> Selection:
+        """Score the candidates and pick.
+
+        Args:
+            candidates_bcfhw: clean latents, one or more frames.
+            positions_bf: integer temporal positions relative to the coming shot, true ones: no lowering of
+                memory below the shot.
+            local_context_btd: the coming shot's caption after the expert's `embed_text`.
+            global_context_btd: likewise, of its global part.
+            straight_through: let the weights carry a gradient; None is `self.training`.
+
+        Returns:
+            The selection: min(f, 8) frames. With f <= 6 all are local picks, by score.
+
+        Raises:
+            ValueError: shapes that do not fit each other or the model.
+        """
+        self._check(candidates_bcfhw, positions_bf, local_context_btd, global_context_btd)
+        soft = self.training if straight_through is None else straight_through
+        with torch.autocast(candidates_bcfhw.device.type, enabled=False):
+            rows_bqd = self._read_text(local_context_btd.float(), global_context_btd.float())
+            scores_bqf = self._score(rows_bqd, candidates_bcfhw.float(), positions_bf)
+        return select(scores_bqf, self.config, straight_through=soft)
+
+    def _read_text(self, *contexts_btd: Tensor) -> Tensor:
+        """Rows [b, q, d] after the local queries read the first context and the global ones the second."""
+        attn, sizes = self.query_to_text, (self.config.num_local_queries, self.config.num_global_queries)
+        rows_qd = torch.cat((self.queries, self.queries_global)).float()
+        q_qhe = attn.heads(_norm(attn.norm_q, _linear(attn.q, rows_qd))) * self.config.head_dim**-0.5
+        pooled = []
+        for q, context_btd in zip(q_qhe.split(sizes), contexts_btd, strict=True):
+            k_bthe = attn.heads(_norm(attn.norm_k, _linear(attn.k, context_btd)))
+            weights_bhqt = torch.einsum("qhe,bthe->bhqt", q, k_bthe).softmax(dim=-1)
+            pooled.append(torch.einsum("bhqt,btd->bqhd", weights_bhqt, context_btd))
+        weight_hed = attn.v.weight.float().unflatten(0, (attn.num_heads, -1))
+        v_bqhe = torch.einsum("bqhd,hed->bqhe", torch.cat(pooled, dim=1), weight_hed)
+        return rows_qd + _linear(attn.o, v_bqhe.flatten(2) + attn.v.bias.float())
+
+    def _score(self, rows_bqd: Tensor, candidates_bcfhw: Tensor, positions_bf: Tensor) -> Tensor:
+        """The visual stage, then scores [b, q, f]: means over heads and over a frame's tokens."""
+        attn = self.query_to_visual
+        patches_bfrkp = _patches(candidates_bcfhw, self.config.patch_size)
+        sizes = patches_bfrkp.shape[1:4]
+        back_bxc = _back_turns(axis_turns(positions_bf, sizes[1], sizes[2], self.config.rope_split), sizes)
+        key_dp, value_dp = self._from_patches(attn.k), self._from_patches(attn.v)
+
+        # The query stands at position 0, so it is not rotated; it is normalised like the keys.
+        q_bqhe = attn.heads(_norm(attn.norm_q, _linear(attn.q, rows_bqd)))
+        normed_hep = (key_dp * _weight(attn.norm_k)[:, None]).unflatten(0, (attn.num_heads, -1))
+        along_bxqhp = torch.einsum("bxqhe,hep->bxqhp", _turned(q_bqhe, back_bxc), normed_hep)
+        logits_bfrks = _meet(patches_bfrkp, along_bxqhp.flatten(2, 3))  # s is every query and head
+        scale_bfrk = _inverse_rms(patches_bfrkp, key_dp, self.config.eps) / self.config.head_dim**0.5
+        weights_bls = (logits_bfrks * scale_bfrk[..., None]).flatten(1, 3).softmax(dim=1)
+        pooled_bqhp = (weights_bls.mT @ patches_bfrkp.flatten(1, 3)).unflatten(1, (-1, attn.num_heads))
+        value_hep = value_dp.unflatten(0, (attn.num_heads, -1))
+        v_bqd = torch.einsum("bqhp,hep->bqhe", pooled_bqhp, value_hep).flatten(2)
+        rows_bqd = rows_bqd + _linear(attn.o, v_bqd)
+
+        # Scores use the bare projections, without norms; the mean over tokens is one over patches.
+        q_bqhe = attn.heads(_linear(attn.q, rows_bqd))
+        along_bxqp = _turned(q_bqhe, back_bxc).flatten(3) @ key_dp
+        scores_bfq = _meet_on_average(patches_bfrkp, along_bxqp)
+        return scores_bfq.mT / (attn.num_heads * self.config.head_dim**0.5)
+
+    def _from_patches(self, linear: nn.Linear) -> Tensor:
+        """`linear` after the patcher: [d, p], the bias as the last p."""
+        weight_dd, patcher = linear.weight.float(), self.memory_patcher
+        assert patcher.bias is not None
+        patcher_dp = torch.cat((patcher.weight.float().flatten(1), patcher.bias.float()[:, None]), 1)
+        return weight_dd @ patcher_dp + F.pad(linear.bias.float()[:, None], (patcher_dp.shape[1] - 1, 0))
+
+    def _reset_queries(self) -> None:
+        for queries in (self.queries, self.queries_global):
+            nn.init.normal_(queries, std=self.config.width**-0.5)
+
+    def _check(self, candidates: Tensor, positions: Tensor, *contexts: Tensor) -> None:
+        config = self.config
+        if candidates.ndim != 5 or candidates.shape[1] != config.out_channels or not candidates.shape[2]:
+            raise ValueError(
+                f"candidates must be [b, {config.out_channels}, 1 or more, h, w], "
+                f"got {list(candidates.shape)}"
+            )
+        if any(size % step for size, step in zip(candidates.shape[2:], config.patch_size, strict=True)):
+            raise ValueError(
+                f"candidate size {list(candidates.shape[2:])} is no multiple of the patch "
+                f"{list(config.patch_size)}"
+            )
+        expected = (candidates.shape[0], candidates.shape[2])
+        if positions.shape != expected or positions.is_floating_point():
+            raise ValueError(
+                f"positions must be integers {list(expected)}, "
+                f"got {list(positions.shape)} of {positions.dtype}"
+            )
+        for context in contexts:
+            if context.ndim != 3 or context.shape[0] != expected[0] or context.shape[2] != config.width:
+                raise ValueError(
+                    f"contexts must be embedded text [{expected[0]}, t, {config.width}], "
+                    f"got {list(context.shape)}"
+                )
+
+
+def select(scores_bqf: Tensor, config: ModelConfig, *, straight_through: bool) -> Selection:
+    """Pick whole frames from scores; equal scores go to the earlier candidate.
+
+    Args:
+        scores_bqf: fp32, local queries first.
+        config: group sizes, numbers to pick, temperature.
+        straight_through: let the one-hot weights carry the gradient of softmax(score / temperature), over all
+            candidates for local picks and over those left by the local group for global ones.
+    """
+    frames = scores_bqf.shape[2]
+    local_bf = scores_bqf[:, : config.num_local_queries].mean(dim=1)
+    global_bf = scores_bqf[:, config.num_local_queries :].mean(dim=1)
+    num_local = min(frames, config.selected_local)
+    num_global = min(frames - num_local, config.selected_global)
+    picked_local, margin_local = _top(local_bf.detach(), num_local)
+    taken_bf = torch.zeros_like(local_bf, dtype=torch.bool).scatter(1, picked_local, True)
+    rest_bf = global_bf.masked_fill(taken_bf, -torch.inf)
+    picked_global, margin_global = _top(rest_bf.detach(), num_global)
+    picked_bk = torch.cat((picked_local, picked_global), dim=1)
+    weights_bkf = F.one_hot(picked_bk, frames).to(scores_bqf.dtype)
+    if straight_through:
+        parts = [_soft(local_bf / config.keyframe_temperature, picked_local)]
+        if num_global:  # otherwise the softmax would be over nothing
+            parts.append(_soft(rest_bf / config.keyframe_temperature, picked_global))
+        soft_bk = torch.cat(parts, dim=1)
+        # In this order the value is exactly one.
+        weights_bkf = weights_bkf * (soft_bk - soft_bk.detach() + 1)[..., None]
+    return Selection(
+        picked_bk=picked_bk,
+        num_local=num_local,
+        weights_bkf=weights_bkf,
+        scores_bqf=scores_bqf,
+        local_scores_bf=local_bf,
+        global_scores_bf=global_bf,
+        margin_b=torch.minimum(margin_local, margin_global),
+    )
+
+
+def _top(scores_bf: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Indices [b, count] by descending score, and how far the next one is behind [b]."""
+    ordered_bf, order_bf = scores_bf.sort(dim=1, descending=True, stable=True)
+    if not count or count == scores_bf.shape[1]:
+        return order_bf[:, :count], torch.full_like(ordered_bf[:, 0], torch.inf)
+    return order_bf[:, :count], ordered_bf[:, count - 1] - ordered_bf[:, count]
+
+
+def _soft(logits_bf: Tensor, picked_bk: Tensor) -> Tensor:
+    return logits_bf.softmax(dim=1).gather(1, picked_bk)
+
+
+def _patches(latents_bcfhw: Tensor, patch: tuple[int, int, int]) -> Tensor:
+    """Numbers of every patch in the order of a Conv3d kernel, and a one for the bias: [b, f, r, k, p]."""
+    batch, channels, frames, height, width = latents_bcfhw.shape
+    grid = (frames // patch[0], height // patch[1], width // patch[2])
+    parts = latents_bcfhw.reshape(batch, channels, grid[0], patch[0], grid[1], patch[1], grid[2], patch[2])
+    return F.pad(parts.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4), (0, 1), value=1.0)
+
+
+def _back_turns(turns: tuple[Tensor, Tensor, Tensor], sizes: Sequence[int]) -> Tensor:
+    """Turns against those of frames, rows and columns, one after the other: [b, x, c], complex.
+
+    Each turns its own section of the channels; the others are zero.
+    """
+    time_bfc = torch.view_as_complex(turns[0])
+    whole_bxc = time_bfc.new_zeros(len(time_bfc), sum(sizes), sum(turn.shape[-2] for turn in turns))
+    x = c = 0
+    for turn in turns:
+        part = torch.view_as_complex(turn)
+        whole_bxc[:, x : x + part.shape[-2], c : c + part.shape[-1]] = part.conj()
+        x, c = x + part.shape[-2], c + part.shape[-1]
+    return whole_bxc
+
+
+def _turned(q_bqhe: Tensor, turns_bxc: Tensor) -> Tensor:
+    """Every query turned in every way: [b, x, q, h, e]."""
+    pairs_bqhc = torch.view_as_complex(q_bqhe.unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs_bqhc[:, None] * turns_bxc[:, :, None, None]).flatten(-2)
+
+
+def _meet(patches_bfrkp: Tensor, along_bxsp: Tensor) -> Tensor:
+    """Products of each patch with those of its frame, its row and its column, added: [b, f, r, k, s]."""
+    frames, rows, columns = patches_bfrkp.shape[1:4]
+    time_bfps, row_brps, column_bkps = along_bxsp.mT.split((frames, rows, columns), dim=1)
+    by_frame = patches_bfrkp.flatten(2, 3) @ time_bfps
+    by_row = patches_bfrkp.transpose(1, 2).flatten(2, 3) @ row_brps
+    by_column = patches_bfrkp.permute(0, 3, 1, 2, 4).flatten(2, 3) @ column_bkps
+    return (
+        by_frame.unflatten(2, (rows, columns))
+        + by_row.unflatten(2, (frames, columns)).transpose(1, 2)
+        + by_column.unflatten(2, (frames, rows)).permute(0, 2, 3, 1, 4)
+    )
+
+
+def _meet_on_average(patches_bfrkp: Tensor, along_bxsp: Tensor) -> Tensor:
+    """The mean of `_meet` over rows and columns, from means of patches: [b, f, s]."""
+    frames, rows, columns = patches_bfrkp.shape[1:4]
+    time_bfps, row_brps, column_bkps = along_bxsp.mT.split((frames, rows, columns), dim=1)
+    by_row_bfrp, by_column_bfkp = patches_bfrkp.mean(3), patches_bfrkp.mean(2)
+    return (
+        (by_row_bfrp.mean(2)[:, :, None] @ time_bfps)[:, :, 0]
+        + by_row_bfrp.flatten(2) @ row_brps.flatten(1, 2) / rows
+        + by_column_bfkp.flatten(2) @ column_bkps.flatten(1, 2) / columns
+    )
+
+
+def _inverse_rms(patches_bfrkp: Tensor, key_dp: Tensor, eps: float) -> Tensor:
+    """One over the root mean square of every token's key [b, f, r, k], without making the key."""
+    squares = ((patches_bfrkp @ (key_dp.T @ key_dp)) * patches_bfrkp).sum(dim=-1) / len(key_dp)
+    return (squares.clamp_min(0) + eps).rsqrt()
+
+
+def _linear(linear: nn.Linear, x: Tensor) -> Tensor:
+    return F.linear(x, linear.weight.float(), linear.bias.float())
+
+
+def _weight(norm: nn.RMSNorm) -> Tensor:
+    assert norm.weight is not None
+    return norm.weight.float()
+
+
+def _norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    return F.rms_norm(x, norm.normalized_shape, _weight(norm), norm.eps)

@@ -1,0 +1,1 @@
+"""Stories shot by shot: plan, memory, sampling, files and pages."""

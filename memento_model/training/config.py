@@ -1,0 +1,198 @@
+"""What decides a training run: `memento_model.training.recipes` fill it, the command line overrides it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from memento_model.config import Compat, Expert, FrameGrid, ModelConfig, debug_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which samples there are.
+
+    Attributes:
+        dataset: folder that `make curate` published, or a file of the official JSON form.
+        where: SQL condition over the view `sequences`, e.g. `num_shots >= 8`; None takes all.
+        cache: folder of encoded latents and texts; None is `cache` beside the run's output.
+        validation_share: of the films, held out by a hash of the film's id.
+        on_bad_sample: `stop` names every fault before the first step and ends; `skip` leaves the samples out
+            and counts them. Nothing is ever put in their place.
+        max_candidates_per_clip: frames of a clip that can be remembered (4 a second, at most so many).
+        cache_dtype: of cached latents and text; bf16 takes half the disk, fp32 is exact.
+    """
+
+    dataset: str = "out/demo"
+    where: str | None = None
+    cache: str | None = None
+    validation_share: float = 0.05
+    on_bad_sample: Literal["stop", "skip"] = "stop"
+    max_candidates_per_clip: int = 24
+    cache_dtype: Literal["bf16", "fp32"] = "bf16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """What is learned from a sample (paper 3.3, 4.1; reference trainer).
+
+    Attributes:
+        identity_weight: lambda of the reconstruction term; 0.5 in the paper, 1.0 in the published script.
+        memory_weight: of the optional term on memory slots; 0 leaves it out.
+        identity_probability: share of the samples that get a reconstruction slot, where an earlier clip has a
+            target.
+        num_identities: most reconstruction slots of a sample.
+        drop_probability: of each condition, independently: shot prompt, local and global query prompt,
+            identity caption.
+        skip_prior_probability: of remembering the last shot alone.
+        first_frame_probability: of giving the target's first frame.
+        learnable_query: False takes candidates at random instead of asking `KeyframeQuery` (ablation).
+        split_attention: False attends jointly (ablation without disentangled memory).
+        self_forcing_probability: of taking memory frames from shots that the model generated, not the film.
+        last_frames, bank_frames: candidates from the last shot, and drawn from all earlier ones.
+    """
+
+    identity_weight: float = 0.5
+    memory_weight: float = 0.0
+    identity_probability: float = 0.8
+    num_identities: int = 1
+    drop_probability: float = 0.1
+    skip_prior_probability: float = 0.1
+    first_frame_probability: float = 0.5
+    learnable_query: bool = True
+    split_attention: bool = True
+    self_forcing_probability: float = 0.0
+    last_frames: int = 8
+    bank_frames: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How weights move. Trainable weights are fp32 whatever the model computes in.
+
+    Attributes:
+        lr: learning rate after the warm-up.
+        query_lr_ratio: of the queries, as a share of `lr`.
+        betas, eps, weight_decay: of AdamW.
+        states: `fp32`, or `8bit` (bitsandbytes) optimiser states.
+        max_grad_norm: gradients are clipped to this norm.
+        warmup_steps: linear from zero.
+        schedule: `constant`, or `cosine` to `min_lr_ratio` x lr at the last step.
+        min_lr_ratio: where the cosine ends.
+        ema_decay: of a moving average of the trainable weights; None keeps none.
+    """
+
+    lr: float = 1e-5
+    query_lr_ratio: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    states: Literal["fp32", "8bit"] = "fp32"
+    max_grad_norm: float = 1.0
+    warmup_steps: int = 100
+    schedule: Literal["constant", "cosine"] = "cosine"
+    min_lr_ratio: float = 0.0
+    ema_decay: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleConfig:
+    """How the work is spread and fitted into memory.
+
+    Attributes:
+        dtype: of the frozen weights and the computation.
+        accumulate: samples per process and optimiser step, one after the other.
+        checkpoint_activations: recompute blocks in the backward pass.
+        compile: compile each block (regional).
+        shard: FSDP2 over all processes.
+        context_parallel: processes that share one sample's tokens (Ulysses); divides the number of heads.
+        backend: `auto` takes what torchrun started, else one process; `ray` runs the same in Ray Train.
+        workers: processes of Ray Train, one GPU each where there are any.
+    """
+
+    dtype: Literal["fp32", "bf16"] = "bf16"
+    accumulate: int = 1
+    checkpoint_activations: bool = True
+    compile: bool = False
+    shard: bool = False
+    context_parallel: int = 1
+    backend: Literal["auto", "ray"] = "auto"
+    workers: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchConfig:
+    """What is told and kept on the way.
+
+    Attributes:
+        log_every: steps between lines.
+        validate_every: steps between losses on the held-out films at fixed noise levels; 0 never.
+        sample_every: steps between pictures (a shot, the reconstructed subject, picked memory); 0 never.
+        save_every: steps between checkpoints.
+        keep_last: checkpoints kept besides the best by validation loss.
+        trackers: any of `tensorboard` and `wandb`.
+    """
+
+    log_every: int = 10
+    validate_every: int = 250
+    sample_every: int = 500
+    save_every: int = 250
+    keep_last: int = 3
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole run.
+
+    Attributes:
+        name: of the recipe.
+        expert: which expert is trained; both is two runs.
+        base: checkpoint folder with the frozen weights (any form that `memento convert` reads); None draws
+            them at random from the seed (debug).
+        start_from: adapters and queries to start from (ours, Memento's or StoryMem's); None starts afresh.
+        train_base: also train the base weights, for models that have none to begin with (debug).
+        model: shape, where `base` is None.
+        codec, text: `wan` or `dct`, `umt5` or `hashed`.
+        codec_path, text_path: weights of either, where it has any.
+        grid: of a shot.
+        steps: optimiser steps.
+        seed: of everything drawn.
+        output: folder of checkpoints, logs and pictures.
+    """
+
+    name: str
+    expert: Expert = "low"
+    base: str | None = None
+    start_from: str | None = None
+    train_base: bool = False
+    model: ModelConfig = field(default_factory=debug_model)
+    codec: Literal["wan", "dct"] = "wan"
+    text: Literal["umt5", "hashed"] = "umt5"
+    codec_path: str | None = None
+    text_path: str | None = None
+    grid: FrameGrid = field(default_factory=FrameGrid)
+    compat: Compat = field(default_factory=lambda: Compat(no_identity_attention="blend"))
+    data: DataConfig = field(default_factory=DataConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    scale: ScaleConfig = field(default_factory=ScaleConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    steps: int = 6000
+    seed: int = 0
+    output: str = "out/train/run"
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can be."""
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; a run has at least 1")
+        if self.scale.accumulate < 1:
+            raise ValueError(f"scale.accumulate is {self.scale.accumulate}; a step has at least 1 sample")
+        if min(self.watch.log_every, self.watch.save_every, self.watch.keep_last) < 1:
+            raise ValueError("watch.log_every, watch.save_every and watch.keep_last are at least 1")
+        if self.optim.states == "8bit" and self.scale.shard:
+            raise ValueError(
+                "8-bit optimiser states cannot be sharded; set optim.states=fp32 or scale.shard=false"
+            )
+        if self.model.lora_rank < 1:
+            raise ValueError(f"model.lora_rank is {self.model.lora_rank}; adapters have at least rank 1")
