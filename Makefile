@@ -11,7 +11,7 @@ MEMENTO := $(BIN)/memento
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-train curate train generate query doctor check test test-slow bench clean
+.PHONY: help setup setup-train curate train generate eval query doctor check test test-slow bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -37,6 +37,13 @@ train: setup-train  ## dataset to model: make train [RECIPE=debug] [DATASET=...]
 generate: export STORY := $(STORY)
 generate: setup-train  ## story script to film: make generate [STORY=file.json] [OUTPUT=...] [ARGS=...]
 	@$(MEMENTO) generate $(if $(STORY),"$$STORY") $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
+
+# Without METHODS, what make generate left is evaluated; if it left nothing, it runs first.
+eval: setup  ## score videos, write a report: make eval [METHODS="a=dir b=dir"] [STORIES=dir] [OUTPUT=...] [ARGS=...]
+	$(if $(strip $(METHODS)),,@ls out/generate/*/story.json >/dev/null 2>&1 || { \
+	  echo 'No story in out/generate: make generate runs first.'; \
+	  $(MAKE) --no-print-directory generate STORY= OUTPUT= ARGS=; })
+	@$(MEMENTO) eval $(METHODS) $(if $(STORIES),--stories "$(STORIES)") $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
 
 query: setup  ## canned questions about the demo dataset; ask your own with memento query
 	@$(MEMENTO) query

@@ -74,8 +74,8 @@ def ambiguity(column: str, methods: Mapping[str, Scores]) -> AmbiguityReport:
             better = metric.higher_is_better is not False
             ranking = tuple(sorted(defined, key=lambda name: -values[name] if better else values[name]))
             if ranking:
-                flipped = _flipped(found[0].ranking, ranking) if found else ()
-                found.append(Reading(metric.name, order, values, ranking, flipped))
+                swapped = flipped(found[0].ranking, ranking) if found else ()
+                found.append(Reading(metric.name, order, values, ranking, swapped))
     if not found:
         raise ValueError(f"{column}: no reading of it has been scored for all methods")
     return _report(column, found)
@@ -107,7 +107,8 @@ def _values(metric: str, order: str, methods: Mapping[str, Scores]) -> dict[str,
     }
 
 
-def _flipped(default: Sequence[str], ranking: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def flipped(default: Sequence[str], ranking: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Pairs of methods, in the default order, that another ranking has the other way round."""
     place = {name: i for i, name in enumerate(ranking)}
     shared = [name for name in default if name in place]
     return tuple((a, b) for i, a in enumerate(shared) for b in shared[i + 1 :] if place[a] > place[b])

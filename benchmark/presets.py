@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchmark.aggregate import MACRO, recipe_hash
-from benchmark.metrics import METRICS
+from benchmark.metrics import METRICS, readings
 from benchmark.sampling import Every
 from benchmark.scoring import Metric
 
@@ -297,6 +297,16 @@ def metrics_of(chosen: Preset, *, weight_free: bool = True) -> list[Metric]:
     names = [getattr(chosen, column) if column in CHOICES else column for column in chosen.columns]
     names += WEIGHT_FREE if weight_free else ()
     return [_with_choices(METRICS[name], chosen) for name in dict.fromkeys(names)]
+
+
+def all_readings(chosen: Preset) -> list[Metric]:
+    """The metrics of a preset, then every other reading of their columns, under the same choices."""
+    chosen_metrics = metrics_of(chosen)
+    columns = dict.fromkeys(metric.column for metric in chosen_metrics if metric.column)
+    others = {metric.name: metric for column in columns for metric in readings(column)}
+    for metric in chosen_metrics:
+        others.pop(metric.name, None)
+    return [*chosen_metrics, *(_with_choices(metric, chosen) for metric in others.values())]
 
 
 def recipe(chosen: Preset, *, weights: Mapping[str, str] | None = None, prompts: Sequence[str] = ()) -> str:

@@ -193,6 +193,8 @@ def small_sample_line(num_stories: int) -> str:
     """What to tell a reader of intervals from few stories; empty from 20 on."""
     if num_stories >= SMALL:
         return ""
+    if num_stories == 1:
+        return "1 story: there is no interval from one, and small differences go unseen"
     return f"{num_stories} stories: intervals from so few are too narrow, and small differences go unseen"
 
 

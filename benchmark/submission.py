@@ -9,8 +9,9 @@ shot, such as the film of all shots, are listed and never scored.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def read_folder(
     if alone and any(resolve_story(p.name, stories) for p in root.iterdir() if p.is_dir()):
         alone = None
     found = _Found(stories, first_index)
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+    for path in sorted(_files(root)):
         if _hidden(path, root):
             continue
         name = path.relative_to(root).as_posix()
@@ -169,15 +170,26 @@ def missing_shots(
     )
 
 
-def probed(submission: Submission, stories: Mapping[str, Story]) -> Submission:
-    """The submission with the facts of every file; what cannot be read becomes missing, with a line."""
+def probed(
+    submission: Submission,
+    stories: Mapping[str, Story],
+    look: Callable[[Path], VideoFacts | str] | None = None,
+) -> Submission:
+    """The submission with the facts of every file; what cannot be read becomes missing, with a line.
+
+    Args:
+        submission: as it was found.
+        stories: by key.
+        look: instead of `video_facts`; `benchmark.extraction.looking` remembers what was looked at before.
+    """
+    look = look or video_facts
     faults = list(submission.faults)
     seen: dict[Path, VideoFacts | str] = {}
     clips: dict[str, dict[ShotKey, Clip]] = {}
     for key, shots in submission.clips.items():
         for shot, clip in shots.items():
             if clip.path not in seen:
-                seen[clip.path] = video_facts(clip.path)
+                seen[clip.path] = look(clip.path)
             facts = seen[clip.path]
             if isinstance(facts, str):
                 faults.append(f"{key} {shot.stem}: {facts}")
@@ -294,6 +306,18 @@ def _pattern(template: str) -> re.Pattern[str]:
     text = re.escape(template).replace(r"\{", "{").replace(r"\}", "}")
     parts = {"story": r"(?P<story>[^/]+)", **{n: rf"(?P<{n}>\d+)" for n in ("scene", "shot", "index")}}
     return re.compile(re.sub(r"\{(\w+)\}", lambda m: parts[m[1]], text))
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Files below a folder, also behind links to folders; a link back up is not followed."""
+    seen: set[str] = set()
+    for folder, below, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        yield from (path for name in names if (path := Path(folder) / name).is_file())
 
 
 def _hidden(path: Path, root: Path) -> bool:

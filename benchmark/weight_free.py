@@ -24,7 +24,7 @@ first of the next: a cut by the same rule, a repeat where the step is close to 0
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from benchmark.features import Unit
 from benchmark.stories import ShotKey, Story
 from benchmark.submission import Clip, Submission
 
+VERSION = 1
+"""Changes whenever a video gets other numbers."""
 WIDTH = 320
 THUMB = (27, 48)
 CUT_STEP, CUT_REACH = 12.0, 3
@@ -136,17 +138,54 @@ def measure_clips(clips: Sequence[Clip]) -> list[ShotNumbers]:
         BadInput: the file cannot be decoded.
         ValueError: the file ends before a range begins.
     """
+    from curation.video.decode import decode_span
     from curation.video.probe import probe
 
     path = str(clips[0].path)
     stream, _, _ = probe(path)
-    fps = stream["fps"] or 1 / (stream["duration_s"] or 1.0)
-    measuring = [_Measuring(fps) for _ in clips]
-    for index, (luma, thumb) in enumerate(_pictures(path, stream)):
-        for clip, shot in zip(clips, measuring, strict=True):
-            if clip.start <= index and (clip.end is None or index < clip.end):
+    watching = Watching(clips, stream)
+    for index, frame in enumerate(decode_span(path, stream, stream["first_pts"], None, threads=1)):
+        watching.see(index, frame)
+    return watching.numbers()
+
+
+class Watching:
+    """Measures shots of one file while its frames go by, whoever decodes them.
+
+    Args:
+        clips: of the same file.
+        stream: of the file, as `curation.video.probe` gives it.
+    """
+
+    def __init__(self, clips: Sequence[Clip], stream: Mapping[str, Any]) -> None:
+        self._clips = clips
+        fps = stream["fps"] or 1 / (stream["duration_s"] or 1.0)
+        self._measuring = [_Measuring(fps) for _ in clips]
+        self._height = max(2, round(WIDTH * stream["height"] / stream["width"] / 2) * 2)
+
+    def see(self, index: int, frame: Any) -> None:
+        """The next frame, an `av.VideoFrame`, and its number in the file."""
+        meant = [
+            shot
+            for clip, shot in zip(self._clips, self._measuring, strict=True)
+            if clip.start <= index and (clip.end is None or index < clip.end)
+        ]
+        if meant:
+            luma, thumb = _pictures(frame, self._height)
+            for shot in meant:
                 shot.add(luma, thumb)
-    return [shot.numbers() for shot in measuring]
+
+    def numbers(self) -> list[ShotNumbers]:
+        """Of each clip.
+
+        Raises:
+            ValueError: the file ended before a range began.
+        """
+        return [shot.numbers() for shot in self._measuring]
+
+    def seen(self) -> list[ShotNumbers | None]:
+        """Of each clip, None where the file ended before its range began."""
+        return [shot.numbers() if shot.means else None for shot in self._measuring]
 
 
 def measure(submission: Submission) -> tuple[dict[str, dict[ShotKey, ShotNumbers]], list[str]]:
@@ -191,15 +230,11 @@ def story_features(
     return found
 
 
-def _pictures(path: str, stream: dict[str, Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    from curation.video.decode import decode_span
-
-    height = max(2, round(WIDTH * stream["height"] / stream["width"] / 2) * 2)
-    for frame in decode_span(path, stream, stream["first_pts"], None, threads=1):
-        small = frame.reformat(width=WIDTH, height=height, format="rgb24", interpolation="AREA")
-        rgb = small.to_ndarray()
-        thumb = small.reformat(width=THUMB[1], height=THUMB[0], interpolation="AREA").to_ndarray()
-        yield _luma(rgb), thumb
+def _pictures(frame: Any, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """(luma uint8 [height, 320], thumbnail uint8 [27, 48, 3]) of an `av.VideoFrame`."""
+    small = frame.reformat(width=WIDTH, height=height, format="rgb24", interpolation="AREA")
+    thumb = small.reformat(width=THUMB[1], height=THUMB[0], interpolation="AREA").to_ndarray()
+    return _luma(small.to_ndarray()), thumb
 
 
 def _luma(rgb: np.ndarray) -> np.ndarray:

@@ -14,8 +14,10 @@ import numpy as np
 class PixelRecipe(Protocol):
     """From decoded frames to the small pictures that an encoder reads; pure, runs where decoding does."""
 
-    name: str
-    """Of the recipe: size, filter, crop. Part of what features are filed under."""
+    @property
+    def name(self) -> str:
+        """Of the pictures: size, filter, crop. Encoders of one name share their pictures."""
+        ...
 
     def pictures(self, frames_thwc: np.ndarray) -> np.ndarray:
         """Resize and crop: uint8 [t, h, w, 3] of any size to uint8 [t, h', w', 3] of the recipe's."""

@@ -1,0 +1,305 @@
+"""Tables of a report as values: columns grouped as in the papers, measured rows, and reported ones apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmark.report.schema import (
+    MEASURED_COLUMN,
+    WEIGHT_FREE_COLUMN,
+    Cell,
+    MethodFact,
+    MetricFact,
+    Number,
+    ReportData,
+)
+
+REPORTED = Path(__file__).parent / "reported.yaml"
+DASH = "-"
+ARROWS = {"up": "\N{UPWARDS ARROW}", "down": "\N{DOWNWARDS ARROW}", "": ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column: its group's title and its own, as in the paper where there is one.
+
+    Attributes:
+        arrow: `up` or `down` for which end is better; empty where neither is.
+    """
+
+    metric: MetricFact
+    group: str
+    head: str
+    arrow: str
+
+    @property
+    def title(self) -> str:
+        """Both in one: `Subject consistency, inter-shot`."""
+        return f"{self.group}, {self.head.lower()}" if self.head else self.group
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A cell of a table.
+
+    Attributes:
+        rank: 1 for the best of the measured methods, 2 for the second, 0 for the rest.
+        reason: why there is no number.
+        coverage: `27/30` stories where some have no value; empty where all have.
+    """
+
+    cell: Cell
+    rank: int = 0
+    reason: str = ""
+    coverage: str = ""
+    std: Number = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A method's cells in the order of the columns."""
+
+    method: str
+    entries: list[Entry]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportedTable:
+    """A paper's numbers in the order of the measured table's columns; None where it has none."""
+
+    paper: str
+    source: str
+    rows: list[tuple[str, list[Number]]]
+    notes: list[str]
+    ablation: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One table.
+
+    Attributes:
+        part: `preset` or `weight-free`.
+        order: of aggregation.
+        groups: (title, number of columns) of neighbours with the same title.
+        rows: methods as given.
+        controls: rows of controls, which compete with nobody.
+        reported: what papers print for these columns, kept apart.
+        notes: what a reader must know, a line each.
+    """
+
+    title: str
+    part: str
+    order: str
+    columns: list[Column]
+    groups: list[tuple[str, int]]
+    rows: list[Row]
+    controls: list[Row]
+    reported: list[ReportedTable]
+    notes: list[str]
+
+
+def table(data: ReportData, part: str = MEASURED_COLUMN, order: str = "") -> Table:
+    """A table of a report.
+
+    Args:
+        data: of the report.
+        part: `preset` for the table of the paper, `weight-free` for the numbers that need no encoder.
+        order: of aggregation; the preset's if not given.
+    """
+    order = order or data.order
+    metrics = _in_paper_order(data.columns(part), data.preset)
+    columns = [_column(metric, data.preset) for metric in metrics]
+    ranks = _ranks(metrics, data.compared(), order)
+    rows = [_row(method, metrics, order, ranks) for method in data.methods if not method.control]
+    controls = [_row(method, metrics, order, {}) for method in data.methods if method.control]
+    preset_table = part == MEASURED_COLUMN
+    return Table(
+        title=f"Preset {data.preset}" if preset_table else "Weight-free numbers",
+        part=part,
+        order=order,
+        columns=columns,
+        groups=_groups(columns),
+        rows=rows,
+        controls=controls,
+        reported=_reported(metrics, data.preset) if preset_table else [],
+        notes=_notes(columns, rows),
+    )
+
+
+def tables(data: ReportData) -> list[Table]:
+    """The preset's table and that of the weight-free numbers."""
+    found = [table(data, part) for part in (MEASURED_COLUMN, WEIGHT_FREE_COLUMN)]
+    return [one for one in found if one.columns]
+
+
+def digits(metric: MetricFact) -> int:
+    """Decimals to show: four for scores, as the papers have them."""
+    return 4 if metric.unit in ("cosine", "score") or metric.unit.startswith("share") else 2
+
+
+def shown(value: Number, metric: MetricFact) -> str:
+    """A number as the tables show it, a dash for none. The sign of zero is dropped."""
+    if value is None:
+        return DASH
+    text = f"{value:.{digits(metric)}f}"
+    return text[1:] if text.startswith("-") and not float(text) else text
+
+
+def interval(cell: Cell, metric: MetricFact) -> str:
+    """`[0.4821, 0.5103]`, empty where there is none."""
+    if cell.low is None or cell.high is None:
+        return ""
+    return f"[{shown(cell.low, metric)}, {shown(cell.high, metric)}]"
+
+
+def fixed(value: Number) -> str:
+    """A reported number, with the papers' four decimals."""
+    return DASH if value is None else f"{value:.4f}"
+
+
+def _in_paper_order(metrics: Sequence[MetricFact], preset: str) -> list[MetricFact]:
+    """Columns of the paper first, as its table has them, then the rest."""
+    order: list[str] = next((entry["order"] for entry in reported_tables() if entry["preset"] == preset), [])
+    return sorted(metrics, key=lambda m: order.index(m.column) if m.column in order else len(order))
+
+
+def _column(metric: MetricFact, preset: str) -> Column:
+    arrow = {True: "up", False: "down", None: ""}[metric.higher_is_better]
+    for entry in reported_tables():
+        if entry["preset"] != preset:
+            continue
+        for group in entry.get("groups", ()):
+            if metric.column in group["columns"]:
+                head = group["heads"][group["columns"].index(metric.column)]
+                return Column(metric=metric, group=group["title"], head=head, arrow=arrow)
+    group, _, head = metric.title.partition(", ")
+    return Column(metric=metric, group=group, head=_extra(metric, head), arrow=arrow)
+
+
+_EXTRA = {
+    "subject_intra_shot_true_shot": "within true shots",
+    "inter_shot_continuations": "inter-shot, continuations",
+    "inter_shot_cuts": "inter-shot, cuts",
+    "inter_shot_scene_changes": "across scene changes",
+}
+
+
+def _extra(metric: MetricFact, head: str) -> str:
+    """What tells readings of one title apart where a preset has several."""
+    head = _EXTRA.get(metric.name, head)
+    return head[:1].upper() + head[1:]
+
+
+def _groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    for column in columns:
+        if found and found[-1][0] == column.group:
+            found[-1] = (column.group, found[-1][1] + 1)
+        else:
+            found.append((column.group, 1))
+    return found
+
+
+def _row(
+    method: MethodFact, metrics: Sequence[MetricFact], order: str, ranks: Mapping[tuple[str, str], int]
+) -> Row:
+    entries = []
+    for metric in metrics:
+        score = method.scores.get(metric.name)
+        if score is None:
+            entries.append(Entry(cell=Cell(value=None), reason=metric.reason or "not scored"))
+            continue
+        defined, total = score.coverage["stories"]
+        entries.append(
+            Entry(
+                cell=score.cells[order],
+                rank=ranks.get((method.name, metric.name), 0),
+                reason=score.reason,
+                coverage=f"{defined}/{total}" if 0 < defined < total else "",
+                std=score.std,
+            )
+        )
+    return Row(method=method.name, entries=entries)
+
+
+def _ranks(
+    metrics: Sequence[MetricFact], methods: Sequence[MethodFact], order: str
+) -> dict[tuple[str, str], int]:
+    """(method, metric) -> 1 or 2, by what is shown; nothing for a single method."""
+    found: dict[tuple[str, str], int] = {}
+    for metric in metrics:
+        values = {
+            m.name: m.scores[metric.name].cells[order].value for m in methods if metric.name in m.scores
+        }
+        shown_values = {n: float(shown(v, metric)) for n, v in values.items() if v is not None}
+        if metric.higher_is_better is None or len(shown_values) < 2:
+            continue
+        best = sorted(set(shown_values.values()), reverse=metric.higher_is_better)[:2]
+        if len(best) > 1:
+            found |= {(n, metric.name): best.index(v) + 1 for n, v in shown_values.items() if v in best}
+    return found
+
+
+def _notes(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
+    """Reasons and coverage, one line for all columns of a method that share it."""
+    unavailable: dict[str, list[str]] = {}
+    for column in columns:
+        if column.metric.reason:
+            unavailable.setdefault(column.metric.reason, []).append(column.title)
+    found = [f"{'; '.join(titles)}: {reason}" for reason, titles in unavailable.items()]
+    for row in rows:
+        shared: dict[str, list[str]] = {}
+        for column, entry in zip(columns, row.entries, strict=True):
+            if column.metric.reason:
+                continue
+            if entry.cell.value is None and entry.reason:
+                shared.setdefault(entry.reason, []).append(column.title)
+            elif entry.coverage:
+                shared.setdefault(f"{entry.coverage} stories have a value", []).append(column.title)
+        for what, titles in shared.items():
+            told = "all columns" if len(titles) == len(columns) else "; ".join(titles)
+            found.append(f"{row.method}: {what}: {told}")
+    return found
+
+
+def _reported(metrics: Sequence[MetricFact], preset: str) -> list[ReportedTable]:
+    found = []
+    for entry in reported_tables():
+        if entry["preset"] != preset:
+            continue
+        places = [entry["order"].index(m.column) if m.column in entry["order"] else None for m in metrics]
+        rows = [
+            (row["method"], [None if place is None else row["values"][place] for place in places])
+            for row in entry["rows"]
+        ]
+        found.append(
+            ReportedTable(
+                paper=entry["paper"],
+                source=entry["source"],
+                rows=rows,
+                notes=list(entry["notes"]),
+                ablation=entry.get("ablation", False),
+            )
+        )
+    return found
+
+
+@cache
+def reported_tables() -> tuple[dict[str, Any], ...]:
+    """The papers' tables of `reported.yaml`; `order` lists the columns of each as its values have them."""
+    import yaml
+
+    entries = yaml.safe_load(REPORTED.read_text(encoding="utf-8"))
+    by_id = {entry["id"]: entry for entry in entries}
+    found = []
+    for entry in entries:
+        groups = by_id[entry.get("same_columns_as", entry["id"])]["groups"]
+        order = [column for group in groups for column in group["columns"]]
+        assert all(len(row["values"]) == len(order) for row in entry["rows"]), entry["id"]
+        found.append({**entry, "groups": groups, "order": order})
+    return tuple(found)

@@ -1,0 +1,268 @@
+"""`memento eval` as a user meets it: reports of whole, partial and broken submissions; a line per mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmark.controls import frozen_numbers, rearranged
+from benchmark.presets import preset
+from benchmark.report.results import read_results
+from benchmark.stories import ShotKey, load_stories
+from benchmark.submission import probed, read_folder
+from pipelines.cli import app
+from tests.benchmark import made
+from tests.pipelines.benchmark_files import script, write_scripts, write_videos
+
+
+@pytest.fixture(autouse=True)
+def no_weights(tmp_path, monkeypatch):
+    """Encoders of the machine that runs the tests must not decide them; a wide terminal does not wrap."""
+    for name in ("MEMENTO_WEIGHTS", "HF_HOME", "HF_HUB_CACHE", "TORCH_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+
+def memento(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def evaluated(*arguments, code=0):
+    result = memento("eval", *arguments)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two methods on two stories."""
+    scripts = write_scripts(tmp_path / "scripts", ("tale", "myth"))
+    a = write_videos(tmp_path / "a", ("tale", "myth"))
+    b = write_videos(tmp_path / "b", ("tale", "myth"), seed=50)
+    return scripts, a, b
+
+
+def test_two_methods_without_weights_end_in_a_report(two):
+    scripts, a, b = two
+    output = evaluated(f"ours={a}", f"theirs={b}", "--stories", scripts, "-o", "out")
+    data = read_results("out")
+    assert [method.name for method in data.compared()] == ["ours", "theirs"]
+    assert data.preset == "memento"
+    scored = {m.name: m.scores["cut_accuracy"].per_story["macro"] for m in data.compared()}
+    assert all(set(values) == {"tale", "myth"} and None not in values.values() for values in scored.values())
+    aesthetic = data.metric("aesthetic")
+    assert aesthetic.reason.startswith("unavailable: weights missing")
+    assert data.compared()[0].scores["aesthetic"].cells["macro"].value is None
+    assert "ours: 6 of 6 shots of 2 stories; 6 of 6 videos decoded in this run" in output
+    assert "Page: out/report.html" in output
+
+
+def test_controls_are_kept_apart_and_move_as_they_must(two):
+    scripts, a, b = two
+    evaluated(f"ours={a}", f"theirs={b}", "--stories", scripts, "-o", "out")
+    found = {method.name: method for method in read_results("out").methods if method.control}
+    assert set(found) == {"ours, shuffled", "ours, reversed", "ours, frozen"}
+    frozen = {name: s.cells["macro"].value for name, s in found["ours, frozen"].scores.items()}
+    assert (frozen["freeze"], frozen["motion"], frozen["flicker"]) == (1.0, 0.0, 0.0)
+    assert frozen["duration_s"] == pytest.approx(10 / 16)
+    evaluated(f"ours={a}", "--stories", scripts, "-o", "bare", "--no-controls")
+    assert not [method for method in read_results("bare").methods if method.control]
+
+
+def test_run_again_it_decodes_nothing_and_says_the_same(two):
+    scripts, a, _ = two
+    evaluated(a, "--stories", scripts, "-o", "out")
+    before = json.loads(Path("out/results.json").read_text())
+    output = evaluated(a, "--stories", scripts, "-o", "out")
+    after = json.loads(Path("out/results.json").read_text())
+    assert "0 of 6 videos decoded in this run" in output
+    for method in (*before["methods"], *after["methods"]):
+        method.pop("work")
+    assert before["methods"] == after["methods"]
+
+
+def test_without_arguments_what_generate_left_is_evaluated(tmp_path):
+    write_videos(tmp_path / "out" / "generate")
+    (tmp_path / "out" / "generate" / "tale" / "story.json").write_text(json.dumps(script(rewritten=True)))
+    (tmp_path / "out" / "generate" / "tale" / "story.mp4").write_bytes(b"the film of all shots")
+    evaluated()
+    data = read_results("out/eval")
+    (method,) = data.compared()
+    assert (method.name, len(method.videos["tale"])) == ("generated", 3)
+    assert data.choices["prompts"][0] == "rewritten"
+    assert data.environment["prompts generated"] == "rewritten"
+    assert [file for file, _ in method.ignored] == ["tale/story.mp4"]
+
+
+def test_nothing_generated_is_one_line_with_the_command():
+    output = evaluated(code=2)
+    assert output.count("\n") == 1
+    assert "run `make generate` first" in output
+
+
+def test_broken_missing_and_further_files_are_a_line_each_and_the_rest_is_scored(tmp_path):
+    scripts, a = write_scripts(tmp_path / "s", layout=(3, 3)), write_videos(tmp_path / "a", layout=(3, 3))
+    (a / "tale" / "01_02.mp4").write_bytes(b"no video")
+    (a / "tale" / "01_03.mp4").write_bytes(b"")
+    (a / "tale" / "02_01.mp4").unlink()
+    (a / "tale" / "07_01.mp4").write_bytes(b"more")
+    made.video(a / "tale" / "02_02.mp4", made.moving(4, seed=9, size=(60, 90)))
+    output = evaluated(a, "--stories", scripts, "-o", "out")
+    assert "tale 01_02: a/tale/01_02.mp4" in output.replace(str(tmp_path) + "/", "")
+    assert "tale 01_03" in output
+    assert "a: tale 02_02: 4 frames where 10 are usual" in output
+    assert "a: 3 of 6 shots of 1 stories (tale: 3 of 6 missing: 01_02, 01_03, 02_01)" in output
+    data = read_results("out")
+    assert data.compared()[0].ignored == [["tale/07_01.mp4", "the script of tale has no shot 07_01"]]
+    assert data.compared()[0].scores["motion"].coverage["units"][0] == 3
+
+
+def test_nothing_that_can_be_scored_exits_with_1(tmp_path):
+    scripts = write_scripts(tmp_path / "scripts")
+    (tmp_path / "a" / "tale").mkdir(parents=True)
+    output = evaluated("a", "--stories", scripts, code=1)
+    assert "a: no shot found in a: no video below it" in output
+    assert "nothing to score" in output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_layout_that_would_fit_is_named_and_works(tmp_path):
+    scripts = write_scripts(tmp_path / "scripts")
+    write_videos(tmp_path / "a", template="{i:03d}")
+    told = "3 files fit the layout {story}/{index}.mp4: write a=a:storydiffusion"
+    assert told in evaluated("a", "--stories", scripts, code=1)
+    assert "a: 3 of 3 shots" in evaluated("a=a:storydiffusion", "--stories", scripts, "-o", "one")
+    assert "a: 3 of 3 shots" in evaluated("a=a:{story}/{index}.mp4", "--stories", scripts, "-o", "two")
+
+
+def test_ranges_of_one_file_are_shots(tmp_path):
+    scripts = write_scripts(tmp_path / "scripts")
+    made.video(tmp_path / "film.mp4", made.moving(24, seed=3, size=(60, 90)))
+    entry = {"path": "film.mp4", "story": "tale", "shots": [[0, 8], [8, 16], [16, 24]]}
+    (tmp_path / "ranges.json").write_text(json.dumps({"format": "memento-ranges/1", "videos": [entry]}))
+    output = evaluated("holo=ranges.json", "--stories", scripts, "-o", "out")
+    assert "holo: 3 of 3 shots of 1 stories; 1 of 1 videos decoded" in output
+    assert read_results("out").compared()[0].scores["duration_s"].cells["macro"].value == 0.5
+
+
+def test_stories_that_only_one_method_has_are_scored_and_left_out_of_comparisons(tmp_path):
+    scripts = write_scripts(tmp_path / "scripts", ("tale", "myth", "saga"))
+    write_videos(tmp_path / "a", ("tale", "myth"))
+    write_videos(tmp_path / "b", ("tale",), seed=7)
+    output = evaluated("a", "b", "--stories", scripts, "-o", "out")
+    assert "1 of 3 stories have no video of any method and are left out: saga" in output
+    assert "b: 3 of 6 shots of 2 stories (myth: 3 of 3 missing" in output
+    (difference,) = [d for d in read_results("out").differences if d.metric == "motion"]
+    assert difference.difference.stories == 1
+
+
+def test_a_dry_run_counts_and_writes_nothing(two, tmp_path):
+    scripts, a, b = two
+    output = evaluated(a, b, "--stories", scripts, "-o", "out", "--dry-run")
+    assert "viclip-b16" in output
+    assert "120 frames" in output  # of CLIP L/14: every frame of twelve videos of ten
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: no such folder"),
+        (["a", "x=a", "x=a"], "two methods are called 'x'"),
+        (["a", "--preset", "mementoo"], "did you mean 'memento'"),
+        (["a", "--set", "crp=full"], "did you mean 'crop'"),
+        (["a", "--set", "crop=round"], "crop cannot be 'round'"),
+        (["a", "--set", "aesthetic_stride=x"], "write a whole number"),
+        (["a", "--set", "strict_missing=maybe"], "write true or false"),
+        (["a", "--stories", "none"], "--stories none: no such file or folder"),
+        (["a", "--stories", "scripts", "--weights", "clip"], "write encoder=path"),
+        (["a", "--stories", "scripts", "--weights", "clop=x"], "no encoder is called clop"),
+        (
+            ["a", "--stories", "scripts", "--set", "prompts=rewritten"],
+            "scripts given hold original prompts",
+        ),
+        (["a=a:{story}.mp4", "--stories", "scripts"], "is no layout"),
+        (["scripts/tale.json", "--stories", "scripts"], "is no manifest"),
+        (["a"], "no story scripts: give them with --stories"),
+        (["diff", "a"], "give two folders of reports"),
+        (["diff", "a", "scripts"], "a/results.json: cannot be read"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, message, tmp_path):
+    write_scripts(tmp_path / "scripts")
+    write_videos(tmp_path / "a")
+    result = memento("eval", *arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_file_with_the_wrong_hash_is_no_number_but_a_line(two, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    scripts, a, _ = two
+    monkeypatch.setenv("MEMENTO_WEIGHTS", str(tmp_path / "weights"))
+    (tmp_path / "weights" / "dinov2-b14").mkdir(parents=True)
+    (tmp_path / "weights" / "dinov2-b14" / "dinov2_vitb14_pretrain.pth").write_bytes(b"something else")
+    evaluated(a, "--stories", scripts, "-o", "out")
+    reason = read_results("out").metric("subject_intra_shot_scene_level").reason
+    assert reason.startswith("unavailable")
+    assert "dinov2-b14" in reason
+
+
+def test_diff_of_two_reports(two):
+    scripts, a, b = two
+    evaluated(f"x={a}", "--stories", scripts, "-o", "one")
+    evaluated(f"x={b}", "--stories", scripts, "-o", "two")
+    assert "6 videos of x changed" in evaluated("diff", "one", "two")
+    assert "nothing else differs" in evaluated("diff", "one", "one")
+    evaluated(f"x={b}", "--stories", scripts, "-o", "other", "--preset", "ours")
+    assert "--across-recipes" in evaluated("diff", "one", "other", code=2)
+    assert "do not compare" in evaluated("diff", "one", "other", "--across-recipes")
+
+
+# -- controls -----------------------------------------------------------------------------------
+
+
+def test_shuffled_shots_of_a_single_story_leave_their_places(tmp_path):
+    stories, _ = load_stories([write_scripts(tmp_path / "scripts", layout=(4, 4))])
+    submission = probed(read_folder(write_videos(tmp_path / "a", layout=(4, 4)), stories), stories)
+    controls = {control.method: control.clips["tale"] for control in rearranged(submission, stories)}
+    own = submission.clips["tale"]
+    shuffled, turned = controls["a, shuffled"], controls["a, reversed"]
+    assert sorted(c.path for c in shuffled.values()) == sorted(c.path for c in own.values())
+    assert not [shot for shot in own if shuffled[shot].path == own[shot].path]
+    assert [turned[shot].path for shot in own] == [own[shot].path for shot in reversed(own)]
+    again = {control.method: control.clips["tale"] for control in rearranged(submission, stories)}
+    assert again == controls
+
+
+def test_shuffled_shots_come_from_other_stories_where_there_are_some(tmp_path):
+    keys = ("tale", "myth", "saga")
+    stories, _ = load_stories([write_scripts(tmp_path / "scripts", keys)])
+    submission = probed(read_folder(write_videos(tmp_path / "a", keys), stories), stories)
+    shuffled = rearranged(submission, stories)[0]
+    assert all(c.path.parent.name != key for key, shots in shuffled.clips.items() for c in shots.values())
+
+
+def test_frozen_numbers_are_those_of_a_video_that_stands_still_and_are_kept(tmp_path):
+    moving = made.moving(12, seed=4, size=(60, 90))
+    made.video(tmp_path / "a" / "tale" / "01_01.mp4", moving)
+    stories, _ = load_stories([write_scripts(tmp_path / "scripts", layout=(1,))])
+    clip = probed(read_folder(tmp_path / "a", stories), stories).clips["tale"][ShotKey(1, 1)]
+    numbers = frozen_numbers(clip, tmp_path / "features")
+    assert (numbers.frames, numbers.freeze, numbers.motion, numbers.inner_cuts) == (12, 1.0, 0.0, ())
+    assert numbers.luma == pytest.approx(moving[0].mean() / 255, abs=0.05)
+    clip.path.unlink()
+    assert frozen_numbers(clip, tmp_path / "features").luma == numbers.luma
+
+
+def test_every_preset_is_scored(two):
+    scripts, a, _ = two
+    for name in ("storymem", "vbench", "holocine", "ours"):
+        evaluated(a, "--stories", scripts, "-o", name, "--features", "features", "--preset", name)
+        assert read_results(name).preset == preset(name).name
