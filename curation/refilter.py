@@ -125,7 +125,7 @@ def prepare(films: Sequence[Row]) -> list[Film]:
 
     Args:
         films: film rows with at least film_id, path, stream (time base, first_pts, duration_s), shots,
-            shot_scores and duplicates; from a run, or from `films_from_tables`.
+            shot_scores, aesthetics and duplicates; from a run, or from `films_from_tables`.
     """
     out = []
     for row in films:
@@ -236,9 +236,10 @@ def films_from_tables(films: pa.Table, shots: pa.Table) -> list[Row]:
     """
     span = ["shot_id", "film_id", "shot_index", *(f.name for f in pa.struct(rows.SPAN))]
     scores = [f.name for f in rows.SHOT_SCORES]
-    extra = ["transition_in", "transition_out", "confidence", "duplicate_of", "duplicate_distance"]
+    extra = ["transition_in", "transition_out", "confidence"]
+    copies = ["duplicate_of", "duplicate_distance"]
     by_film: dict[str, list[Row]] = {}
-    table = shots.select([*span, *scores, *extra]).sort_by(
+    table = shots.select([*span, *scores, "aesthetic", *extra, *copies]).sort_by(
         [("film_id", "ascending"), ("shot_index", "ascending")]
     )
     for batch in table.to_batches(max_chunksize=10_000):
@@ -257,8 +258,9 @@ def films_from_tables(films: pa.Table, shots: pa.Table) -> list[Row]:
                 "path": film["path"],
                 "status": KEPT,
                 "stream": {c: film[c] for c in _STREAM},
-                "shots": [{c: s[c] for c in (*span, *extra[:3])} for s in members],
+                "shots": [{c: s[c] for c in (*span, *extra)} for s in members],
                 "shot_scores": [{c: s[c] for c in scores} for s in members],
+                "aesthetics": [s["aesthetic"] for s in members],
                 "duplicates": [
                     {
                         "shot_id": s["shot_id"],

@@ -36,6 +36,7 @@ class Repository:
         what: one line for a person.
         size_gb: of the weights.
         also: other names by which a user may ask for it.
+        reads_text: whether it needs a tokenizer and settings beside its weights.
     """
 
     repository: str
@@ -44,6 +45,7 @@ class Repository:
     what: str
     size_gb: float
     also: tuple[str, ...] = ()
+    reads_text: bool = True
 
 
 def _qwen3_vl(size: str, revision: str, size_gb: float, what: str) -> Repository:
@@ -64,6 +66,14 @@ TABLE: dict[str, Repository] = {
     ),
     "qwen3_vl_30b_a3b": _qwen3_vl(
         "30B-A3B", "9c4b90e1e4ba969fd3b5378b57d966d725f1b86c", 62.1, "30 billion, 3 active per token"
+    ),
+    "clip-l14": Repository(
+        "openai/clip-vit-large-patch14",
+        "32bd64288804d66eefd0ccbe215aa642df71cc41",
+        "MIT",
+        "pictures, for aesthetic scores",
+        1.7,
+        reads_text=False,
     ),
 }
 
@@ -113,9 +123,14 @@ def candidates(model: str, revision: str = "") -> Iterator[Path]:
             yield folder / "snapshots" / (ref.read_text().strip() if ref.is_file() else name)
 
 
-def incomplete(folder: Path) -> str:
-    """Why `folder` is no loadable model, in a few words; empty if it is one."""
-    if not (folder / "config.json").is_file():
+def incomplete(folder: Path, *, reads_text: bool = True) -> str:
+    """Why `folder` is no loadable model, in a few words; empty if it is one.
+
+    Args:
+        folder: with the files.
+        reads_text: its settings and tokenizer must be there too; otherwise only the weights.
+    """
+    if reads_text and not (folder / "config.json").is_file():
         return "no config.json"
     index = folder / "model.safetensors.index.json"
     if index.is_file():
@@ -128,46 +143,57 @@ def incomplete(folder: Path) -> str:
     missing = sorted(s for s in shards if not (folder / s).is_file())
     if missing:
         return f"{len(missing)} of {len(shards)} weight files missing, first {missing[0]}"
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+    if reads_text and not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         return "no tokenizer.json"
     return ""
 
 
-def find(model: str, revision: str = "") -> Path | None:
+def find(model: str, revision: str = "", *, reads_text: bool = True) -> Path | None:
     """The complete folder of a model that is already here, or None.
 
     Args:
         model: a folder, a name of the table or `owner/name`.
         revision: see `candidates`; has no meaning for a folder.
+        reads_text: see `incomplete`; the table knows it of its own models.
     """
+    reads_text = _reads_text(model, reads_text)
     if _is_path(model):
         folder = Path(model).expanduser()
-        return None if incomplete(folder) else folder.resolve()
-    return next((place for place in candidates(model, revision) if not incomplete(place)), None)
+        return None if incomplete(folder, reads_text=reads_text) else folder.resolve()
+    places = candidates(model, revision)
+    return next((place for place in places if not incomplete(place, reads_text=reads_text)), None)
 
 
-def resolve(model: str, revision: str = "", *, allow_download: bool = False) -> Path:
+def resolve(model: str, revision: str = "", *, allow_download: bool = False, reads_text: bool = True) -> Path:
     """The complete folder of a model: explicit path, then caches, then (only if allowed) a download.
+
+    Args:
+        model: a folder, a name of the table or `owner/name`.
+        revision: see `candidates`; has no meaning for a folder.
+        allow_download: fetch what is not here.
+        reads_text: see `incomplete`; the table knows it of its own models.
 
     Raises:
         WeightsMissing: not here or not whole, and no download was allowed or it failed.
     """
-    found = find(model, revision)
+    found = find(model, revision, reads_text=reads_text)
     if found is not None:
         return found
+    reads_text = _reads_text(model, reads_text)
+    names = ", ".join(name for name, made in TABLE.items() if made.reads_text == reads_text)
     if _is_path(model):
         folder = Path(model).expanduser()
-        why = incomplete(folder) if folder.is_dir() else "no such folder"
+        why = incomplete(folder, reads_text=reads_text) if folder.is_dir() else "no such folder"
         raise WeightsMissing(
-            f"{folder}: not a model folder ({why}); correct the path or give a name: {_names()}"
+            f"{folder}: not a model folder ({why}); correct the path or give a name: {names}"
         )
     if allow_download:
         return pull(model, revision)
     known = name_of(model)
     if known is None and not _is_repository(model):
-        raise WeightsMissing(f"no model is called {model!r}; give a folder or one of: {_names()}")
+        raise WeightsMissing(f"no model is called {model!r}; give a folder or one of: {names}")
     tried = [place for place in candidates(model, revision) if place.is_dir()]
-    state = "; ".join(f"{place}: {incomplete(place)}" for place in tried) or ", ".join(
+    state = "; ".join(f"{place}: {incomplete(place, reads_text=reads_text)}" for place in tried) or ", ".join(
         dict.fromkeys(str(place.parent) for place in candidates(model, revision))
     )
     pin = f"@{revision}" if revision else ""
@@ -190,7 +216,7 @@ def pull(model: str, revision: str = "") -> Path:
 
     known = name_of(model)
     if known is None and not _is_repository(model):
-        raise WeightsMissing(f"no model is called {model!r}; give one of: {_names()}")
+        raise WeightsMissing(f"no model is called {model!r}; give one of: {', '.join(TABLE)}")
     repository = TABLE[known].repository if known else model
     revision = revision or (TABLE[known].revision if known else "main")
     hub = require("huggingface_hub", extra="caption")
@@ -210,7 +236,7 @@ def pull(model: str, revision: str = "") -> Path:
             f"(hf download {repository} --revision {revision}) or copy its folder to "
             f"{weights.folder() / (known or repository.rpartition('/')[2])}"
         ) from error
-    if why := incomplete(Path(folder)):
+    if why := incomplete(Path(folder), reads_text=_reads_text(model)):
         raise WeightsMissing(f"{model}: {folder} is not a whole model after the download ({why})")
     return Path(folder)
 
@@ -255,5 +281,6 @@ def _is_repository(model: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None
 
 
-def _names() -> str:
-    return ", ".join(TABLE)
+def _reads_text(model: str, otherwise: bool = True) -> bool:
+    known = name_of(model)
+    return TABLE[known].reads_text if known else otherwise

@@ -22,6 +22,18 @@ SPAN = [
     ("end_s", F64),
 ]
 
+MODEL = pa.struct(
+    [
+        ("part", STR),
+        ("tier", STR),
+        ("backend", STR),
+        ("model_id", STR),
+        ("revision", STR),
+        ("sha256", STR),
+    ]
+)
+"""What ran. `tier`: full or embedded."""
+
 # -- film grain ---------------------------------------------------------------------------------
 
 SOURCE = pa.schema([("path", STR), ("licence", STR)])
@@ -101,7 +113,6 @@ SHOT_SCORES = pa.struct(
         # largest crop of the exported shape without text drawn over the shot, share of the largest crop
         # that there is; 1 without such text, null for a shot of which the scan kept no still
         ("text_free_share", F64),
-        ("aesthetic", F64),  # null unless the optional tier ran
         # perceptual hashes inside the bars, 32 hex digits each, null for a flat picture: of the frames
         # 0.25, 0.75, 1.25... s after the shot's start, and so long before its end; at most 16 each
         ("phash", pa.list_(STR)),
@@ -109,6 +120,9 @@ SHOT_SCORES = pa.struct(
     ]
 )
 """Whatever could not be computed is null. See `curation.shots.scores` and `curation.shots.hashes`."""
+
+AESTHETIC = pa.schema([("aesthetics", pa.list_(F64)), ("aesthetic_models", pa.list_(MODEL))])
+"""`aesthetics`: per shot the raw score of LAION's linear head, about 1 to 10; null unless the tier ran."""
 
 SHOT_VERDICT = pa.struct([("usable", BOOL), ("reason", STR), ("detail", STR)])
 
@@ -152,24 +166,14 @@ SEQUENCE_ROW = pa.schema(
         ("num_shots", I32),
         ("clips", pa.list_(CLIP_SPAN)),
         ("scores", SHOT_SCORES),
+        ("aesthetic", F64),
         ("signals", pa.list_(STR)),
         ("segments", pa.list_(SEGMENT)),
     ]
 )
 """`scores`: of the clips that are not context: the mean, but the worst of freeze, corrupt, dark, bright
-and text-free shares, and the largest bars; hashes are null."""
-
-MODEL = pa.struct(
-    [
-        ("part", STR),
-        ("tier", STR),
-        ("backend", STR),
-        ("model_id", STR),
-        ("revision", STR),
-        ("sha256", STR),
-    ]
-)
-"""What ran. `tier`: full or embedded."""
+and text-free shares, and the largest bars; hashes are null. `aesthetic`: the mean over the same clips; apart,
+so that scoring looks changes nothing that captions and crops are made from."""
 
 TITLES = pa.schema([("title_texts", STR), ("title_models", pa.list_(MODEL))])
 """`title_texts`: artefact, Parquet of STILL_TEXT."""

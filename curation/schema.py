@@ -99,13 +99,19 @@ SCORES = (
     C("bar_right", _I32, "Black bar at the right", "source pixels"),
     C("corrupt_share", _F64, "Frames decoded with errors", "share"),
     C("text_free_share", _F64, "Largest crop without titles or other text drawn over the film", "share"),
-    C("aesthetic", _F64, "Aesthetic score; null unless the optional tier ran"),
+    C(
+        "aesthetic",
+        _F64,
+        "Raw score of LAION's linear head (sa_0_4_vit_l_14_linear) on CLIP ViT-L/14, about 1 to 10;"
+        " null unless the optional tier ran",
+        stage="aesthetic",
+    ),
 )
 """Quality scores of shots; sequences carry them over their clips, the worst one for shares."""
 
 
 def _scores() -> list[Column]:
-    return [C(s.name, s.type, s.description, s.unit, "quality") for s in SCORES]
+    return [C(s.name, s.type, s.description, s.unit, s.stage or "quality") for s in SCORES]
 
 
 FILMS = _table(

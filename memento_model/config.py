@@ -168,7 +168,7 @@ class Compat:
 def debug_model() -> ModelConfig:
     """The same architecture, small enough to train on two CPU cores in minutes."""
     return ModelConfig(
-        width=192, num_heads=6, num_layers=4, ffn_width=512, freq_dim=64, text_dim=64, text_len=32,
+        width=192, num_heads=3, num_layers=3, ffn_width=576, freq_dim=64, text_dim=64, text_len=32,
         lora_rank=8, lora_alpha=8,
     )  # fmt: skip
 
@@ -203,7 +203,7 @@ class FrameGrid:
 
 @dataclass(frozen=True, kw_only=True)
 class Debug:
-    """The debug tier: model and picture size that belong together."""
+    """The debug tier: model and picture size that belong together; what `make train` trains."""
 
     model: ModelConfig = field(default_factory=debug_model)
-    grid: FrameGrid = field(default_factory=lambda: FrameGrid(num_frames=17, height=96, width=160))
+    grid: FrameGrid = field(default_factory=lambda: FrameGrid(num_frames=17, height=48, width=80))

@@ -29,8 +29,10 @@ def main() -> int:
         print(f"# Benchmarks\n\n{machine}\n")
         failed = 0
         parts = [("perf.scan", [str(film)]), ("perf.queries", []), ("perf.captions", [])]
-        if find_spec("torch") and find_spec("diffusers"):  # extra `train`
-            parts.append(("perf.model", []))
+        if all(map(find_spec, ("torch", "diffusers", "peft", "transformers"))):  # extra `train`
+            parts += [("perf.model", []), ("perf.train_step", [])]
+        if all(map(find_spec, ("torch", "open_clip", "timm"))):  # extra `eval`
+            parts += [("perf.evaluation", ["--frames", "5"])]
         for module, arguments in parts:
             print(f"\n## `python -m {module}`\n", flush=True)
             failed += subprocess.run([sys.executable, "-m", module, *arguments]).returncode != 0

@@ -4,7 +4,8 @@
     python -m perf.model --device cuda        # one block at full size as well
 
 Same weights and inputs, results compared in the same run; calls alternate, and a ratio is the median of the
-ratios of neighbouring calls, so that other work on the machine touches both sides. Peak memory is the largest
+ratios of neighbouring calls, so that other work on the machine touches both sides. On one thread time is the
+processor's, without waiting for others; on several it is the clock's. Peak memory is the largest
 sum of live allocations during a call, from PyTorch's own allocation events, above what was there before.
 """
 
@@ -27,6 +28,7 @@ from perf.model_plain import CHOICES, PlainQuery, PlainTransformer
 
 GOALS = "forward >= 1.5, memory <= 0.6, queries >= 3"
 TOLERANCE = 1e-4
+SHORT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,10 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    start = clock()
     call()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:
@@ -152,9 +155,12 @@ def peak_bytes(call: Callable[[], Any]) -> int:
 
 
 def ratio(ours: Callable[[], Any], plain: Callable[[], Any], repeat: int) -> tuple[float, float, float]:
-    """Median seconds of both and the median of plain / ours, alternating, after one call of either."""
+    """Median seconds of both and the median of plain / ours, alternating, after one call of either.
+
+    Calls of milliseconds are repeated for `SHORT_S` in all: single ones tell more of the machine.
+    """
     ours()
-    plain()
+    repeat = max(repeat, min(1000, int(SHORT_S / seconds(plain))))
     pairs = [(seconds(ours), seconds(plain)) for _ in range(repeat)]
     return (
         statistics.median(a for a, _ in pairs),

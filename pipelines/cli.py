@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from pipelines import benchmark_cli
+from pipelines.plain_errors import plain_errors
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -17,6 +20,7 @@ weights_app = typer.Typer(no_args_is_help=True, help="Model weights: what there 
 app.add_typer(weights_app, name="weights")
 story_app = typer.Typer(no_args_is_help=True, help="Story scripts: check any, write one from a concept.")
 app.add_typer(story_app, name="story")
+benchmark_cli.add_to(app)
 
 Output = Annotated[
     Path | None,
@@ -97,6 +101,28 @@ def refilter(
         refilter_command.main(output or Path("out/demo"), parse_overrides(set_ or []), grid)
 
 
+# Options of `generate` that take more than a line.
+Placement = Annotated[str, typer.Option(help="Of the experts: auto, both, shard, one or layers.")]
+Attention = Annotated[str, typer.Option(help="Kernel: auto, sdpa, cudnn, flash, flash3, sage or math.")]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the blocks: slow first steps, then faster ones.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="Weights: a path, a name, or debug. Else the newest of make train.", show_default=False
+    ),
+]
+Mode = Annotated[
+    str | None,
+    typer.Option(help="memento, storymem or wan (no memory). Else what the weights were trained for."),
+]
+Switches = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any other setting or switch, e.g. queries=low (docs/generate.md)."),
+]
+
+
 @app.command()
 def generate(  # noqa: PLR0913 - the options of a command line
     stories: Annotated[
@@ -106,7 +132,7 @@ def generate(  # noqa: PLR0913 - the options of a command line
     output: Annotated[Path, typer.Option("--output", "-o", help="Gets a folder for each story.")] = Path(
         "out/generate"
     ),
-    mode: Annotated[str, typer.Option(help="memento, storymem or wan (no memory).")] = "memento",
+    mode: Mode = None,
     reference: Annotated[
         list[Path] | None, typer.Option(help="A picture to remember before the first shot. Repeatable.")
     ] = None,
@@ -116,12 +142,7 @@ def generate(  # noqa: PLR0913 - the options of a command line
     frames: Annotated[int | None, typer.Option(help="Of a shot, 4n+1, at 16 a second.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance (3.5).")] = None,
     shots: Annotated[int | None, typer.Option(help="Only the first so many shots.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Weights: a path, a name, or debug. Else the newest of make train.", show_default=False
-        ),
-    ] = None,
+    model: Model = None,
     adapter: Annotated[
         str | None, typer.Option(help="LoRA and queries: a path, memento or storymem.")
     ] = None,
@@ -130,25 +151,18 @@ def generate(  # noqa: PLR0913 - the options of a command line
     text: Annotated[str, typer.Option(help="auto, umt5, hashed, or a path.")] = "auto",
     clip: Annotated[str | None, typer.Option(help="Folder of CLIP, or none.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    placement: Annotated[str, typer.Option(help="Of the experts: auto, both, one or layers.")] = "auto",
+    placement: Placement = "auto",
     dtype: Annotated[str, typer.Option(help="auto, bf16 or fp32.")] = "auto",
     merge: Annotated[bool, typer.Option(help="Add the LoRA into the weights.")] = True,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any other setting or switch, e.g. queries=low (docs/generate.md)."),
-    ] = None,
+    attention: Attention = "auto",
+    compile_: Compile = False,
+    set_: Switches = None,
 ) -> None:
     """Story scripts in, films and a page for each out. Run it again any time: finished shots are kept."""
-    from curation.engine.stage import StopRun
     from pipelines import generate_command, generate_settings
 
     with plain_errors():
-        for name, value, known in (
-            ("placement", placement, ("auto", "both", "one", "layers")),
-            ("dtype", dtype, ("auto", "bf16", "fp32")),
-        ):
-            if value not in known:
-                raise StopRun(f"--{name} {value}: there are {', '.join(known)}")
+        generate_settings.check_choices(placement=placement, dtype=dtype, attention=attention)
         order = generate_command.Order(
             stories=stories or (), output=output, mode=mode, references=reference or (), seed=seed,
             steps=steps, guidance=guidance, size=size, frames=frames, shots=shots,
@@ -157,6 +171,7 @@ def generate(  # noqa: PLR0913 - the options of a command line
         named = {
             "model": model, "adapter": adapter, "t2v": t2v, "codec": codec, "text": text, "clip": clip,
             "device": device, "placement": placement, "dtype": dtype, "merge": merge,
+            "attention": attention, "compile": compile_,
         }  # fmt: skip
         generate_command.main(order, named)
 
@@ -224,6 +239,9 @@ def train(  # noqa: PLR0913 - the options of a command line
     small: Annotated[
         bool, typer.Option("--small", help="The recipe's objective at debug size, for a CPU.")
     ] = False,
+    memory: Annotated[
+        str | None, typer.Option(help="Fit the run to 1x24gb, 1x80gb or 8x80gb (see --plan).")
+    ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Write what is trained as the released two files; train nothing.")
     ] = None,
@@ -234,7 +252,7 @@ def train(  # noqa: PLR0913 - the options of a command line
     with plain_errors():
         order = train_command.Order(
             recipe=recipe, dataset=dataset, output=output, expert=expert, settings=set_ or (), plan=plan,
-            resume=resume, small=small, export=export,
+            resume=resume, small=small, memory=memory, export=export,
         )  # fmt: skip
         train_command.main(order)
 
@@ -321,47 +339,10 @@ def story_write(
         story_command.write(order, output, endpoint=endpoint, model=model, seed=seed)
 
 
-class plain_errors:
-    """A user's mistake ends in one line on standard error and exit status 2, without a stack trace."""
-
-    def __enter__(self) -> None:
-        """Nothing to set up."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Turn the errors that carry a message for the user into that message."""
-        from curation.config import SettingsError
-        from curation.discover import NothingFound
-        from curation.engine.stage import StopRun, Verdict
-        from curation.optional import MissingExtra
-        from curation.query import QueryError
-        from curation.stories.script import StoryError
-        from curation.weights import WeightsDamaged, WeightsMissing
-        from memento_model.errors import CheckpointError, DataError, LaunchError
-
-        ours = (
-            CheckpointError,
-            DataError,
-            LaunchError,
-            SettingsError,
-            NothingFound,
-            MissingExtra,
-            QueryError,
-            StopRun,
-            StoryError,
-            WeightsDamaged,
-            WeightsMissing,
-        )
-        if isinstance(error, ours):
-            typer.secho(f"memento: {error}", fg="red", err=True)
-            raise typer.Exit(2) from error
-        if isinstance(error, Verdict):
-            typer.secho(f"memento: {error.reason}: {error.detail}", fg="red", err=True)
-            raise typer.Exit(2) from error
-        if isinstance(error, KeyboardInterrupt):
-            typer.secho("memento: stopped; run the same command again to go on", fg="yellow", err=True)
-            raise typer.Exit(130) from error
-
-
 def main() -> None:
     """Entry point of the `memento` command."""
     app()
+
+
+if __name__ == "__main__":
+    main()

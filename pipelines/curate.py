@@ -17,9 +17,11 @@ from curation.engine.explain import Forecast, explain
 from curation.engine.runner import Outcome, Progress, run
 from curation.engine.stage import Fold, Plan, Row, Stage, StopRun, plan
 from curation.engine.store import Store, write_atomic
+from curation.models.aesthetic_scorer import OFF
 from curation.presets import PRESETS
 from curation.publishing.publish import PublishReport, publish
 from curation.rows import SOURCE
+from curation.stages.aesthetic import Aesthetic
 from curation.stages.analyse import Analyse
 from curation.stages.captions import Captions
 from curation.stages.crop import Crop
@@ -48,6 +50,7 @@ STEPS: tuple[type[Stage] | type[Fold], ...] = (
     ToFilms,
     Shots,  # film: cuts and typed transitions
     Quality,  # film: scores per shot, from the scan
+    Aesthetic,  # film: a model's score of a frame per shot, where asked for
     Duplicates,
     Filters,  # film: usable shots, by threshold
     Sequences,  # film: exact packing, coverage
@@ -156,8 +159,16 @@ def resolve(
         output=(output or Path(dataset.output or f"out/{name}")).absolute(),
         preset=chosen,
         plan=plan([step for step, _ in settled], SOURCE),
-        notes=tuple(note for _, note in settled if note),
+        notes=tuple([*(note for _, note in settled if note), *_ignored([step for step, _ in settled])]),
     )
+
+
+def _ignored(steps: list[Stage | Fold]) -> Iterator[str]:
+    """What was set and has no effect."""
+    without = any(isinstance(step, Aesthetic) and step.model == OFF for step in steps)
+    for step in steps:
+        if isinstance(step, Filters) and step.min_aesthetic is not None and without:
+            yield f"filters.min_aesthetic {step.min_aesthetic:g} has no effect: there are no aesthetic scores"
 
 
 def _dataset(films: list[str], datasets: dict[str, Dataset], config: Path) -> tuple[str, Dataset]:

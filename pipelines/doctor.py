@@ -114,6 +114,20 @@ def captions() -> Part:
     )
 
 
+def aesthetics() -> Part:
+    """What `auto` would take."""
+    from curation.models.aesthetic_scorer import CLIP, OFF, choose
+
+    name, choice = "aesthetic scores", choose("auto")
+    if choice.model != OFF:
+        return Part(name, "full", "CLIP ViT-L/14 and LAION's linear head", "-")
+    missing = [package for package in ("torch", "transformers") if not available(package)]
+    install = [install_command("aesthetic")] if missing else []
+    return Part(
+        name, "off", "none: the column is null", "; ".join([*install, f"memento weights pull {CLIP}"])
+    )
+
+
 def generator() -> Part:
     """What `memento generate` would take."""
     from memento_model.checkpoints import released
@@ -137,19 +151,55 @@ def codec_and_text() -> Part:
     return Part(name, "full", "Wan VAE, umT5-XXL", "-")
 
 
+def metric_encoders() -> Part:
+    """The encoders that the benchmark's learned metrics need."""
+    from benchmark.encoders.load import needed
+    from benchmark.encoders.weights import command, here
+    from benchmark.presets import PRESETS
+
+    name, names = "metric encoders", needed(PRESETS["memento"])
+    if not all(available(package) for package in ("torch", "open_clip", "safetensors")):
+        return Part(
+            name, "embedded", "weight-free metrics; torch or open_clip missing", install_command("eval")
+        )
+    missing = [one for one in names if here(one) is None]
+    if not missing:
+        return Part(name, "full", ", ".join(names), "-")
+    there = [one for one in names if one not in missing]
+    runs = f"weight-free metrics{', ' if there else ''}{', '.join(there)}"
+    return Part(name, "embedded", runs, "; ".join(map(command, missing)))
+
+
+def story_scripts() -> Part:
+    """The scripts of ST-Bench, which come from their own repositories."""
+    from benchmark.stories import load_stories
+    from pipelines.benchmark_inputs import STBENCH
+
+    count = len(load_stories([STBENCH])[0]) if STBENCH.is_dir() else 0
+    tier = "full" if count >= 30 else "embedded"
+    runs = f"{count} stories in {STBENCH}" if count else "the story of make generate; any of your own"
+    return Part("benchmark's scripts", tier, runs, "-" if count >= 30 else "memento stbench tells how")
+
+
 PARTS: tuple[Callable[[], Part], ...] = (
-    decode, shots, text, detector, tracking, appearance, captions, generator, codec_and_text,
+    decode, shots, aesthetics, text, detector, tracking, appearance, captions, generator, codec_and_text,
+    metric_encoders, story_scripts,
 )  # fmt: skip
 
 
 def main() -> None:
-    """Print the table and where things are looked for."""
+    """Print the table, the encoders' certificate, and where things are looked for."""
+    from benchmark.encoders.certificate import certificate_lines
+
     table = Table("part", "tier", "what runs here", "raise it with")
     for part in PARTS:
         line = part()
         table.add_row(line.name, line.tier, line.runs, line.raise_with.replace("[", "\\["))
     console = Console()
     console.print(table)
+    console.print("The metric encoders of this installation:", highlight=False)
+    for told in certificate_lines():
+        console.print(f"  {told}", style="dim", highlight=False, markup=False)
     console.print(
         f"Python {platform.python_version()}, {os.cpu_count()} CPUs, weights in {weights.folder()}, "
         f"Ray {os.environ.get('RAY_ADDRESS') or 'started per run on this machine'}, here: {Path.cwd()}",

@@ -6,31 +6,27 @@ import errno
 import fcntl
 import json
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from curation.engine.stage import StopRun
-from curation.stories.script import NOTE, StoryError, StoryScript, as_json, read_story
-from pipelines.story_command import STYLES, printable
+from curation.stories.script import StoryScript, as_json
+from pipelines.generate_inputs import MARKER, check_folder, read_references, read_stories
+from pipelines.generate_progress import Progress
+from pipelines.story_command import printable
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from memento_model.distributed.launch import World
     from memento_model.story.loading import Loaded
-    from memento_model.story.page import StoryPage
-    from memento_model.story.plan import GenerateSettings, ShotPlan
+    from memento_model.story.plan import GenerateSettings
 
 OUTPUT = Path("out/generate")
-ENDINGS = (".json", ".json5")
-MARKER = "run.json"
-PREVIEWS = 8
-"""Previews of a shot on its way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +36,7 @@ class Order:
     Attributes:
         stories: files, or folders of them; empty for the story that ships with the product.
         output: gets a folder for each story.
-        mode: memento, storymem or wan.
+        mode: memento, storymem or wan; None is what the weights were trained for.
         references: pictures to remember before the first shot.
         seed, steps, guidance: None is the default.
         size: `HEIGHTxWIDTH`.
@@ -51,7 +47,7 @@ class Order:
 
     stories: Sequence[Path] = ()
     output: Path = OUTPUT
-    mode: str = "memento"
+    mode: str | None = None
     references: Sequence[Path] = ()
     seed: int = 0
     steps: int | None = None
@@ -79,142 +75,128 @@ def main(order: Order, named: Mapping[str, Any] | None = None, console: Console 
         WeightsMissing: weights that are not here.
         SettingsError: a setting that does not exist or has a wrong value.
         MissingExtra: the model's packages are not installed.
+        LaunchError: several processes do not fit the model, or one was lost.
     """
     from curation.optional import require
 
     console = console or Console(soft_wrap=True, markup=False, highlight=False)
+    if not is_first():  # what a user gets wrong is told once; torchrun ends the others then
+        with _world(named or {}) as world:
+            _sample_along(order, named or {}, world)
+        return []
     stories = read_stories(order.stories, console)
     for package in ("torch", "safetensors", "diffusers", "peft", "ftfy"):
         require(package, extra="train")
-    from pipelines.generate_settings import compat_of, settings_of
+    from pipelines.generate_settings import settings_of
 
     settings_of(order, None)  # a wrong setting is told before weights are read
-    folders = [order.output / story.folder for story in stories]
-    for folder in folders:
-        check_folder(folder)
+    for story in stories:
+        check_folder(order.output / story.folder)
+    with _world(named or {}) as world:
+        return _make_films(order, named or {}, stories, world, console)
+
+
+def _make_films(
+    order: Order,
+    named: Mapping[str, Any],
+    stories: Sequence[StoryScript],
+    world: World | None,
+    console: Console,
+) -> list[Path]:
+    """The first process's part, which is all of it if there is but one."""
+    from memento_model.story.together import dismiss
+    from memento_model.story.trained import differences
+    from pipelines.generate_settings import settings_of
+
     with console.status("loading the model") if console.is_terminal else nullcontext():
-        loaded = _load(order, named or {}, compat_of(order))
+        loaded = _load(order, named, world)
         settings = settings_of(order, loaded)
         references = read_references(order.references, settings)
+    differing = differences(settings, loaded.models.compat, loaded.trained)
+    loaded = replace(loaded, warnings=(*loaded.warnings, *differing))
     for name, value in loaded.facts.items():
         console.print(f"{name}: {value}", style="dim")
     for line in loaded.warnings:
         console.print(f"note: {line}", style="yellow")
     films = []
-    for story, folder in zip(stories, folders, strict=True):
+    for story in stories:
+        folder = order.output / story.folder
         films.append(_generate(story, folder, order, loaded, settings, references, console))
+    dismiss(world)
     return films
 
 
-def _load(order: Order, named: Mapping[str, Any], compat: Mapping[str, Any]) -> Loaded:
-    import torch
-
+def _load(order: Order, named: Mapping[str, Any], world: World | None) -> Loaded:
     from memento_model.checkpoints.choice import ModelChoice
     from memento_model.story.loading import load
+    from pipelines.generate_settings import compat_of
 
     mode: Any = order.mode  # checked before
-    loaded = load(ModelChoice(**named), mode, compat)
-    if str(loaded.models.device) == "cpu" and loaded.models.config.width < SMALL_WIDTH:
-        # Sharing tiny products between threads costs more than it gains, above all on a busy machine; and
-        # one thread adds up in the same order everywhere.
-        torch.set_num_threads(1)
+    loaded = load(ModelChoice(**named), mode, compat_of(order), world)
+    _few_threads(loaded.models.device, loaded.models.config.width)
     return loaded
+
+
+def _few_threads(device: Any, width: int) -> None:
+    """Tiny products on one thread: sharing them costs more than it gains, above all on a busy machine.
+
+    One thread also adds up in the same order everywhere.
+    """
+    import torch
+
+    if str(device) == "cpu" and width < SMALL_WIDTH:
+        torch.set_num_threads(1)
 
 
 SMALL_WIDTH = 512
 """Models narrower than this compute on one thread."""
+TIMEOUT_S = 3600.0
+"""The longest that a process waits for another, which may be reading weights or decoding a shot; one that has
+died is noticed at once."""
 
 
-# -- what is asked for --------------------------------------------------------------------------------
+# -- several processes --------------------------------------------------------------------------------
 
 
-def read_stories(paths: Sequence[Path], console: Console) -> list[StoryScript]:
-    """The stories of all files, with a line for each fault.
-
-    Raises:
-        StopRun: a file is not there or cannot be used, or two stories have one name.
-    """
-    files = list(story_files(paths))
-    stories: dict[str, tuple[Path, StoryScript]] = {}
-    bad = 0
-    for file in files:
-        shown = printable(str(file))
-        try:
-            story = read_story(file)
-            faults: Sequence[Any] = story.faults
-        except StoryError as error:
-            story, faults, bad = None, error.faults, bad + 1
-        for fault in faults:
-            if fault.level != NOTE:
-                console.print(f"{shown}: {printable(str(fault))}", style=STYLES[fault.level])
-        if story is not None and story.folder in stories:
-            other = printable(str(stories[story.folder][0]))
-            raise StopRun(
-                f"{shown} and {other} would share the folder {story.folder!r}: rename one of the files"
-            )
-        if story is not None:
-            stories[story.folder] = file, story
-    if bad:
-        raise StopRun(f"{bad} of {len(files)} stories cannot be used; nothing was generated")
-    return [story for _, story in stories.values()]
+def is_first() -> bool:
+    """Whether this process speaks and writes; torchrun says so in the environment."""
+    return os.environ.get("RANK", "0") == "0"
 
 
-def story_files(paths: Sequence[Path]) -> Iterator[Path]:
-    """Files as they are, folders as the scripts in them; the product's own story if nothing is named."""
-    if not paths:
-        import memento_model
-
-        yield Path(memento_model.__file__).parent / "story" / "scripts" / "demo.json"
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        found = sorted(file for file in path.iterdir() if file.suffix in ENDINGS and file.is_file())
-        if not found:
-            raise StopRun(f"{path}: no story scripts (*.json) in this folder")
-        yield from found
-
-
-def read_references(paths: Sequence[Path], settings: GenerateSettings) -> Any:
-    """Pictures as a tensor [n, 3, h, w] in [-1, 1]: scaled to cover the shot, the middle cut out; or None.
+@contextmanager
+def _world(named: Mapping[str, Any]) -> Iterator[World | None]:
+    """The processes that torchrun started, all at work on each shot; None for a single one.
 
     Raises:
-        StopRun: a file is no picture.
+        StopRun: a device was named that they cannot share.
+        LaunchError: one of them was lost.
     """
-    if not paths:
-        return None
-    import numpy as np
-    from PIL import Image, ImageOps
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield None
+        return
+    from memento_model.distributed.launch import launched
 
-    from memento_model.story.video import from_pixels
-
-    size = (settings.grid.width, settings.grid.height)
-    made = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image).convert("RGB")
-                made.append(np.asarray(ImageOps.fit(upright, size, Image.Resampling.LANCZOS)))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise StopRun(f"--reference {path}: no picture that can be read ({error})") from error
-    return from_pixels(np.stack(made)).transpose(0, 1)
+    device = named.get("device", "auto")
+    if device not in ("auto", "cpu", "cuda"):
+        raise StopRun(f"--device {device}: {size} processes take a device each; use cuda or cpu")
+    asked = None if device == "auto" else device
+    with launched(context_parallel=size, device=asked, timeout_s=TIMEOUT_S) as world:
+        yield world
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder with other people's files in it.
+def _sample_along(order: Order, named: Mapping[str, Any], world: World | None) -> None:
+    """The part of every process but the first."""
+    from memento_model.checkpoints.choice import ModelChoice
+    from memento_model.story.loading import load_transformers
+    from memento_model.story.together import follow
+    from pipelines.generate_settings import compat_of
 
-    Raises:
-        StopRun: it is not empty and not ours, or no folder.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise StopRun(f"{folder}: is a file; choose another folder with --output")
-    try:
-        ours = not folder.exists() or (folder / MARKER).is_file()
-        ours = ours or all(path.name.startswith(".") for path in folder.iterdir())
-    except OSError as error:
-        raise StopRun(f"{folder}: cannot be read ({error.strerror})") from error
-    if not ours:
-        raise StopRun(f"{folder}: not empty and not made by this tool; choose another folder with --output")
+    assert world is not None, "a single process is the first"
+    mode: Any = order.mode  # checked by the first
+    made = load_transformers(ModelChoice(**named), mode, compat_of(order), world)
+    _few_threads(world.device, made.config.width)
+    follow(world, made.experts, made.first_shot)
 
 
 # -- one story ----------------------------------------------------------------------------------------
@@ -235,7 +217,9 @@ def _generate(
 
     compat = loaded.models.compat
     facts = PageFacts(settings=settings, compat=compat, model=loaded.facts, warnings=loaded.warnings)
-    console.print(f"{printable(story.story_name)}: {len(story.shots)} shots into {folder}")
+    num = len(story.shots)
+    name = textwrap.shorten(printable(story.story_name), 100, placeholder="...")
+    console.print(f"{name}: {num} {'shot' if num == 1 else 'shots'} into {folder}")
     with plain_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with only_run(folder):
@@ -285,89 +269,3 @@ def write_json(path: Path, value: Any) -> None:
     part = path.with_name(f".{path.name}")
     part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(part, path)
-
-
-class Progress:
-    """A line per shot, previews, and the page; what the generator tells becomes what the user sees."""
-
-    def __init__(self, folder: Path, page: StoryPage, console: Console) -> None:
-        self._folder, self._page, self._console = folder, page, console
-        self._plans: list[ShotPlan] = []
-        self._finished: set[str] = set()
-        self._took: list[float] = []
-        self._began = 0.0
-        self._status: Any = None
-
-    def story(self, plans: Sequence[ShotPlan], aside: Sequence[str]) -> None:
-        """The work begins."""
-        self._plans = list(plans)
-        if aside:
-            told = f"{len(aside)} shots made otherwise were put aside, into {self._folder / 'earlier'}"
-            self._console.print(told, style="yellow")
-        self._clear_previews()
-
-    def begin(self, plan: ShotPlan) -> None:
-        """A shot is made now."""
-        self._page.write(self._plans, self._finished)
-        if self._console.is_terminal:
-            self._status = self._console.status(f"{plan.stem}")
-            self._status.start()
-        self._began = time.monotonic()
-
-    def step(self, plan: ShotPlan, number: int, steps: int, preview: Callable[[], np.ndarray]) -> None:
-        """A solver step is done."""
-        if self._status is not None:
-            took = time.monotonic() - self._began
-            left = clock(took / number * (steps - number))
-            self._status.update(f"{plan.stem}: step {number} of {steps}, {left} left for this shot")
-        every = max(1, steps // PREVIEWS)
-        if number % every == 0 and number < steps:
-            from memento_model.story.video import write_picture
-
-            place = self._folder / "preview" / f"{plan.stem}.jpg"
-            place.parent.mkdir(exist_ok=True)
-            part = place.with_name(f".{place.name}")
-            write_picture(part, preview())
-            os.replace(part, place)
-            if number == every:
-                self._page.write(self._plans, self._finished, place)
-
-    def shot(self, plan: ShotPlan, record: Mapping[str, Any], *, reused: bool) -> None:
-        """A shot is done or was there already."""
-        self._finished.add(plan.stem)
-        place = f"{plan.index + 1}/{len(self._plans)} {plan.stem} {plan.task}"
-        if reused:
-            self._console.print(f"{place}: done before", style="dim")
-            return
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
-        self._took.append(time.monotonic() - self._began)
-        left = len(self._plans) - plan.index - 1
-        eta = f", about {clock(left * sum(self._took) / len(self._took))} left" if left else ""
-        self._console.print(f"{place}: {clock(self._took[-1])}{eta}")
-        self._clear_previews()
-        self._page.write(self._plans, self._finished)
-
-    def done(self) -> None:
-        """The film is there."""
-        self._clear_previews()
-        self._page.write(self._plans, self._finished)
-
-    def _clear_previews(self) -> None:
-        place = self._folder / "preview"
-        for path in [*place.glob("*.jpg"), *place.glob(".*.jpg")]:
-            path.unlink()
-        if place.is_dir() and not any(place.iterdir()):
-            place.rmdir()
-
-
-def clock(seconds: float) -> str:
-    """A time for people: `1.4 s`, `3 min 20 s`, `2 h 5 min`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

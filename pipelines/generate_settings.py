@@ -18,6 +18,23 @@ if TYPE_CHECKING:
 OPTIONS = {"mode": "--mode", "seed": "--seed", "steps": "--steps", "guidance": "--guidance", "grid": "--size"}
 """Fields of the settings that have an option of their own."""
 MODES = ("memento", "storymem", "wan")
+CHOICES = {
+    "placement": ("auto", "both", "shard", "one", "layers"),
+    "dtype": ("auto", "bf16", "fp32"),
+    "attention": ("auto", "sdpa", "cudnn", "flash", "flash3", "sage", "math"),
+}
+"""What options of the command line may be."""
+
+
+def check_choices(**given: str) -> None:
+    """Check options that have a few values only.
+
+    Raises:
+        SettingsError: another value.
+    """
+    for name, value in given.items():
+        if value not in CHOICES[name]:
+            raise SettingsError(f"--{name} {value}: there are {', '.join(CHOICES[name])}")
 
 
 def parse_settings(items: Iterable[str]) -> dict[str, Any]:
@@ -58,17 +75,21 @@ def settings_of(order: Order, loaded: Loaded | None) -> GenerateSettings:
     """
     from memento_model.story.plan import GenerateSettings
 
-    if order.mode not in MODES:
+    if order.mode is not None and order.mode not in MODES:
         raise SettingsError(f"--mode {order.mode}: there are {', '.join(MODES)}")
     if order.mode == "wan" and order.references:
         raise SettingsError("--reference: mode wan has no memory; use --mode memento or --mode storymem")
     if order.shots is not None and order.shots < 1:
         raise SettingsError(f"--shots {order.shots}: at least 1")
     _, asked = _split(order.settings)
-    asked |= {"mode": order.mode, "seed": order.seed}
+    asked |= {"mode": order.mode or "memento", "seed": order.seed}
     asked |= {"steps": order.steps} if order.steps is not None else {}
     asked |= {"guidance": order.guidance} if order.guidance is not None else {}
     if loaded is not None:
+        asked["mode"] = loaded.mode
+        if loaded.trained.attention is not None:
+            asked.setdefault("attention", loaded.trained.attention)
+        asked.setdefault("reconstruct", loaded.trained.reconstructs)
         # two samples at once fill a small model better
         asked.setdefault("batch_guidance", loaded.models.config.width < 512)
     return build(GenerateSettings, {**asked, "grid": dataclasses.asdict(_grid(order, loaded))}, "settings")

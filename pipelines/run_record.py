@@ -56,6 +56,7 @@ def _version(package: str) -> str | None:
 MODEL_COLUMNS = (
     ("film", "boundary_models"),
     ("film", "title_models"),
+    ("film", "aesthetic_models"),
     ("sequence", "analysis_models"),
 )
 
@@ -70,8 +71,12 @@ def models(outcome: Outcome) -> list[Row]:
     return [found[key] for key in sorted(found)]
 
 
+WHOLE_FILM = ("scan", "shots", "aesthetic")
+"""Stages that decode before anything is packed."""
+
+
 def decode_passes(outcome: Outcome) -> Row:
-    """Seconds decoded per second of footage, apart for what was only scanned and what was exported.
+    """Seconds decoded per second of footage, apart for what was not exported and what was.
 
     The least possible is 1 for footage that is not exported (the scan) and 2 for what is (scan, export).
     """
@@ -84,7 +89,12 @@ def decode_passes(outcome: Outcome) -> Row:
     exported = sum(
         row["end_s"] - row["start_s"] for row in outcome.tables.get("sequence", []) if row["status"] == KEPT
     )
-    scan = decoded.pop("scan", 0.0) / films if films else None
+    whole = {
+        name: value / films
+        for name in WHOLE_FILM
+        if films and ((value := decoded.pop(name, 0.0)) or name == "scan")
+    }
+    looked_at = sum(whole.values()) if whole else None
     analysed = sum(row["end_s"] - row["start_s"] for row in outcome.tables.get("sequence", []))
     later = {
         name: round(value / (analysed if name == "analyse" else exported), 3)
@@ -94,7 +104,7 @@ def decode_passes(outcome: Outcome) -> Row:
     return {
         "footage_s": round(films, 3),
         "exported_s": round(exported, 3),
-        "not_exported": None if scan is None else round(scan, 3),
-        "exported": None if scan is None or not exported else round(scan + sum(later.values()), 3),
-        "by_stage": {"scan": None if scan is None else round(scan, 3), **later},
+        "not_exported": None if looked_at is None else round(looked_at, 3),
+        "exported": None if looked_at is None or not exported else round(looked_at + sum(later.values()), 3),
+        "by_stage": {"scan": None, **{name: round(value, 3) for name, value in whole.items()}, **later},
     }

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from memento_model.training.trainer import Run
 
 DEMO = Path("out/demo")
+SHOWN = (
+    "scale.shard", "scale.checkpoint_activations", "scale.lean_blocks", "scale.offload_activations",
+    "scale.offload_weights", "scale.context_parallel", "scale.compile", "compat.residual", "optim.states",
+)  # fmt: skip
+"""Settings that a plan shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,7 @@ class Order:
         plan: say what it will need; train nothing.
         resume: `auto`: go on where there is a checkpoint; `none`: start afresh.
         small: the recipe's objective at debug size.
+        memory: name of a machine that the run shall fit; what must be set for it is set.
         export: write what is trained in the released form to this folder; train nothing.
     """
 
@@ -46,6 +52,7 @@ class Order:
     plan: bool = False
     resume: str = "auto"
     small: bool = False
+    memory: str | None = None
     export: Path | None = None
 
 
@@ -230,7 +237,16 @@ def _told_model(run: Run) -> Any:
 
 def show_plan(config: TrainConfig, console: Console, *, whole: bool) -> None:
     """The estimated budget: a line before a run, the table of all machines with `--plan`."""
-    from memento_model.training.budget import MACHINES, advice, budget, cache_bytes, count, fits
+    from memento_model.training.budget import (
+        GIB,
+        MACHINES,
+        MARGIN,
+        advice,
+        budget,
+        cache_bytes,
+        count,
+        fits,
+    )
 
     counts = count(config)
     devices = int(os.environ.get("WORLD_SIZE", "1"))
@@ -247,17 +263,19 @@ def show_plan(config: TrainConfig, console: Console, *, whole: bool) -> None:
     table = Table("estimates, GiB a device", title=f"{config.name}: what it needs, and what to set")
     advised = [(machine, *advice(config, machine)) for machine in MACHINES]
     for machine, _, _ in advised:
-        table.add_column(machine.name, justify="right")
+        table.add_column(f"--memory {machine.name}", justify="right")
     for name in vars(advised[0][2]):
-        table.add_row(name, *(f"{getattr(needs, name):.2f}" for _, _, needs in advised))
+        if name != "host":
+            table.add_row(name, *(f"{getattr(needs, name):.2f}" for _, _, needs in advised))
     table.add_row("total", *(f"{needs.total:.1f}" for _, _, needs in advised))
+    shares = [needs.total * GIB / (machine.gib * 1e9) for machine, _, needs in advised]
+    table.add_row("of the device", *(f"{share:.0%}" for share in shares))
     table.add_row(
-        "fits", *("yes" if fits(needs, machine) else "no" for machine, _, needs in advised), end_section=True
+        f"fits with {MARGIN:.0%} to spare",
+        *("yes" if fits(needs, machine) else "no" for machine, _, needs in advised),
     )
-    for name in (
-        "scale.shard", "scale.checkpoint_activations", "scale.context_parallel", "compat.residual",
-        "optim.states",
-    ):  # fmt: skip
+    table.add_row("host memory", *(f"{needs.host:.1f}" for _, _, needs in advised), end_section=True)
+    for name in SHOWN:
         part, _, field = name.partition(".")
         table.add_row(name, *(str(getattr(getattr(way, part), field)).lower() for _, way, _ in advised))
     console.print(table)

@@ -42,6 +42,30 @@ def _number(value: Any) -> Any:
     return value
 
 
+def fitted(recipe: TrainConfig, memory: str | None) -> TrainConfig:
+    """The recipe as it fits a named machine.
+
+    Raises:
+        SettingsError: no such machine, or nothing makes it fit.
+    """
+    from memento_model.training.budget import MACHINES, advice, fits
+
+    if memory is None:
+        return recipe
+    machines = {machine.name: machine for machine in MACHINES}
+    if memory not in machines:
+        raise SettingsError(
+            f"--memory {memory}: there are {', '.join(machines)}{suggestion(memory, machines)}"
+        )
+    made, needs = advice(recipe, machines[memory])
+    if not fits(needs, machines[memory]):
+        raise SettingsError(
+            f"--memory {memory}: {recipe.name} needs about {needs.total:.0f} GiB on each device at the least "
+            "(see --plan)"
+        )
+    return made
+
+
 def configs(order: Order) -> list[TrainConfig]:
     """The runs that are asked for: one for each expert.
 
@@ -66,5 +90,6 @@ def configs(order: Order) -> list[TrainConfig]:
     if order.expert is not None or "expert" in asked:
         chosen = order.expert or asked.pop("expert")
         experts = ("high", "low") if chosen == "both" else (chosen,)
+    recipe = fitted(recipe, order.memory)
     made = merge(dataclasses.asdict(recipe), asked)
     return [build(TrainConfig, {**made, "expert": expert}, "settings") for expert in experts]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Column, Table
 
+from benchmark.encoders import weights as encoders
 from curation import repositories, weights
 from curation.config import SettingsError, suggestion
 from memento_model.checkpoints import released
@@ -23,6 +24,8 @@ def show() -> None:
             str(found) if found else f"memento weights pull {name}",
         )
     for name, model in repositories.TABLE.items():
+        if name in encoders.TABLE:
+            continue  # the same file
         folder = repositories.find(name)
         table.add_row(
             name,
@@ -39,6 +42,15 @@ def show() -> None:
             one.repository,
             one.licence,
             str(folder) if folder else released.command(name),
+        )
+    for name, encoder in encoders.TABLE.items():
+        place = encoders.here(name)
+        table.add_row(
+            name,
+            f"{encoder.what} ({encoder.size_gb:g} GB)",
+            encoder.files[0].repository,
+            encoder.licence,
+            str(place) if place else encoders.command(name),
         )
     Console().print(table)
 
@@ -57,10 +69,12 @@ def pull(name: str) -> None:
         place = weights.pull(name)
     elif name in released.TABLE:
         place = released.pull(name)
+    elif name in encoders.TABLE:
+        place = encoders.pull(name)
     else:
         model, _, revision = name.partition("@")
         if repositories.name_of(model) is None and "/" not in model:
-            names = [*weights.TABLE, *repositories.TABLE, *released.TABLE]
+            names = [*weights.TABLE, *repositories.TABLE, *released.TABLE, *encoders.TABLE]
             raise SettingsError(f"no model is called {model!r}{suggestion(model, names)}")
         place = repositories.pull(model, revision)
     Console().print(f"{name}: {place}", highlight=False)

@@ -20,6 +20,7 @@ from curation.publishing.tables import (
     film_row,
     models_of,
     proof_path,
+    scores_of,
     shots_of,
     subjects_of,
     targets_of,
@@ -162,6 +163,7 @@ def sequence_block(film: Row, sequence: Row, number: int, store: Store) -> Row:
     about |= {t["recon_id"]: f"target {n}" for n, t in enumerate(targets, 1)}
     return {
         **block,
+        "scores": scores_of(sequence),
         "pictures": pictures,
         "clips": clips_of(sequence, shots),
         "numbers": numbers,

@@ -129,6 +129,7 @@ def shots_of(world: World, film: Row) -> list[Row]:
     """Published shots of a film."""
     shots = film.get("shots") or []
     scores = film.get("shot_scores") or [{}] * len(shots)
+    aesthetics = film.get("aesthetics") or [None] * len(shots)
     verdicts = film.get("shot_verdicts") or [{}] * len(shots)
     used = {
         clip["shot_id"]: (sequence["sequence_id"], clip["is_context"])
@@ -137,12 +138,13 @@ def shots_of(world: World, film: Row) -> list[Row]:
     }
     copies = {copy["shot_id"]: copy for copy in film.get("duplicates") or []}
     rows = []
-    for shot, score, verdict in zip(shots, scores, verdicts, strict=True):
+    for shot, score, looks, verdict in zip(shots, scores, aesthetics, verdicts, strict=True):
         sequence, context = used.get(shot["shot_id"], (None, None))
         copy = copies.get(shot["shot_id"], {})
         row = {
             **shot,
             **(score or {}),
+            "aesthetic": looks,
             **(verdict or {}),
             "film_id": film["film_id"],
             "duration_s": shot["end_s"] - shot["start_s"],
@@ -162,11 +164,12 @@ def shot_rows(world: World) -> Iterator[Row]:
 
 def film_models(film: Row) -> list[Row]:
     """What ran on a film before it was packed."""
-    return [*(film.get("boundary_models") or []), *(film.get("title_models") or [])]
+    columns = ("boundary_models", "title_models", "aesthetic_models")
+    return [model for column in columns for model in film.get(column) or []]
 
 
 def models_of(sequence: Row, film: Row | None) -> list[Row]:
-    """What ran on a sequence: shot boundaries, titles, analysis, captions; each once, in that order."""
+    """What ran on a sequence: boundaries, titles, aesthetics, analysis, captions; each once, so ordered."""
     models = [*film_models(film or {}), *(sequence["analysis_models"] or [])]
     for call in sequence["caption_calls"] or []:
         models.append(
@@ -188,6 +191,11 @@ def caption_tier(backend: str | None) -> str:
     return "embedded" if backend == "describe" else "full"
 
 
+def scores_of(sequence: Row) -> Row:
+    """Published scores of a sequence."""
+    return {**(sequence["scores"] or {}), "aesthetic": sequence["aesthetic"]}
+
+
 def sequence_rows(world: World) -> Iterator[Row]:
     """One row per packed sequence, kept or not."""
     films = {film["film_id"]: film for film in world.shown_films()}
@@ -195,7 +203,7 @@ def sequence_rows(world: World) -> Iterator[Row]:
     same = ("sequence_id", "film_id", *SPAN, "num_shots", "overlays", "licence", *STORY)
     crop = ("crop_x", "crop_y", "crop_width", "crop_height")
     for row in world.sequences:
-        scores, subjects = row["scores"] or {}, row["subjects"]
+        scores, subjects = scores_of(row), row["subjects"]
         primary = [s["subject_id"] for s in subjects or [] if s["is_primary"]]
         yield {
             **{c: row[c] for c in (*same, *crop, *VERDICT, "analysed_frames")},

@@ -37,6 +37,8 @@ class Filters(Stage):
         min_text_free_share: `title_over_picture` below: so little of the picture is free of titles, credits
             and other text drawn over it. Shots without a title have .58 and more, titles .18 and less. The
             crop asks for its `min_crop_share` again, of whole sequences; this saves the other shots.
+        min_aesthetic: `unaesthetic` below, raw score of LAION's linear head, about 1 to 10; off, and without
+            effect on shots that `aesthetic` did not score.
         duplicates: `duplicate` if a better copy of the shot is in the set.
     """
 
@@ -52,10 +54,11 @@ class Filters(Stage):
     max_shake: float | None = 0.04
     max_flicker: float | None = 16.0
     min_text_free_share: float | None = 0.35
+    min_aesthetic: float | None = None
     duplicates: bool = True
 
     name: ClassVar[str] = "filters"
-    reads: ClassVar[tuple[str, ...]] = ("shots", "shot_scores", "duplicates")
+    reads: ClassVar[tuple[str, ...]] = ("shots", "shot_scores", "aesthetics", "duplicates")
     writes: ClassVar[pa.Schema] = pa.schema([("shot_verdicts", pa.list_(rows.SHOT_VERDICT))])
     cached: ClassVar[bool] = False
 
@@ -71,8 +74,8 @@ class Filters(Stage):
         """`rows.SHOT_VERDICT` of each shot of a film row."""
         copies = {d["shot_id"]: d for d in row["duplicates"] or []} if self.duplicates else {}
         return [
-            self.verdict(score, copies.get(shot["shot_id"]))
-            for shot, score in zip(row["shots"], row["shot_scores"], strict=True)
+            self.verdict({**score, "aesthetic": looks}, copies.get(shot["shot_id"]))
+            for shot, score, looks in zip(row["shots"], row["shot_scores"], row["aesthetics"], strict=True)
         ]
 
     def verdict(self, score: Row, copy: Row | None) -> Row:
@@ -101,6 +104,7 @@ class Filters(Stage):
             ("sharpness", "blurred"),
             ("motion", "static"),
             ("text_free_share", "title_over_picture"),
+            ("aesthetic", "unaesthetic"),
         ):
             limit = getattr(self, f"min_{name}")
             if _under(score, name, limit):

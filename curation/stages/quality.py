@@ -38,7 +38,7 @@ class Quality(Stage):
     """
 
     name: ClassVar[str] = "quality"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     reads: ClassVar[tuple[str, ...]] = ("film_id", "stream", "segments", "signals", "title_texts", "shots")
     writes: ClassVar[pa.Schema] = pa.schema([("shot_scores", pa.list_(rows.SHOT_SCORES))])
 
@@ -94,7 +94,6 @@ def _score(shot: Signals, times: np.ndarray, end_s: float, bars: Bars | None, si
         "freeze_share": freeze_share(np.append(times, end_s), shot.thumbs_u8, shot.content[:, 2]),
         "flicker": flicker(shot.luma[:, 0]),
         "corrupt_share": share(shot.corrupt),
-        "aesthetic": None,
     }
     return {
         # The last digits of a float differ between kinds of processors; what is kept must not.

@@ -237,6 +237,12 @@ LEAST = ("text_free_share",)
 LARGEST = ("bar_top", "bar_bottom", "bar_left", "bar_right")
 
 
+def combine_aesthetics(values: Sequence[float | None]) -> float | None:
+    """The aesthetic score of a sequence: the mean of those of its clips that have one."""
+    known = [v for v in values if v is not None]
+    return round(sum(known) / len(known), 6) if known else None
+
+
 def combine_scores(scores: Sequence[Row]) -> Row:
     """The scores of a sequence from those of its clips; null where no clip has the score."""
     out: dict[str, Any] = {}
@@ -266,6 +272,7 @@ class ToSequences(Fold):
         "stream",
         "shots",
         "shot_scores",
+        "aesthetics",
         "windows",
         "signals",
         "segments",
@@ -288,13 +295,13 @@ def sequence_rows(row: Row) -> Iterator[Row]:
             whole = {**row["shots"][i], "clip_index": index, "is_context": clip["is_context"]}
             clips.append({name: whole[name] for name in names})
         span = {k: window[k] for k in window if k not in ("clips", "num_shots")}
+        shown = [i for clip, i in members if not clip["is_context"]]
         yield {
             "sequence_id": ids.sequence_id(row["film_id"], window["start_pts"], window["end_pts"]),
             **{k: row[k] for k in ("film_id", "path", "licence", "stream", "signals", "segments")},
             **span,
             "num_shots": window["num_shots"],
             "clips": clips,
-            "scores": combine_scores(
-                [row["shot_scores"][i] for clip, i in members if not clip["is_context"]]
-            ),
+            "scores": combine_scores([row["shot_scores"][i] for i in shown]),
+            "aesthetic": combine_aesthetics([row["aesthetics"][i] for i in shown]),
         }

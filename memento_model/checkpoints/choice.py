@@ -10,6 +10,7 @@ What may be named as the model:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,8 @@ class ModelChoice:
         device: `auto`, or what torch calls it.
         placement: of the experts; see `memento_model.story.experts`.
         dtype: `auto`, `fp32` or `bf16`.
+        attention: kernel; see `memento_model.distributed.parallel`.
+        compile: compile the blocks.
         merge: add the LoRA into the base weights: faster, less memory.
         trained: where our own checkpoints are looked for.
     """
@@ -51,8 +54,10 @@ class ModelChoice:
     text: str = AUTO
     clip: str | None = None
     device: str = AUTO
-    placement: Literal["auto", "both", "one", "layers"] = "auto"
+    placement: Literal["auto", "both", "shard", "one", "layers"] = "auto"
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    attention: Literal["auto", "sdpa", "cudnn", "flash", "flash3", "sage", "math"] = "auto"
+    compile: bool = False
     merge: bool = True
     trained: Path = TRAINED
 
@@ -154,7 +159,7 @@ def _with_adapter(sources: Sources, adapter: str | None) -> Sources:
 
 
 def newest(trained: Path) -> Sources | None:
-    """The newest of our own checkpoints below a folder; the other expert from the next one of its kind."""
+    """The newest of our own checkpoints below a folder; the other expert from the next one trained alike."""
     complete = (
         file
         for file in trained.rglob("config.json")
@@ -173,6 +178,7 @@ def newest(trained: Path) -> Sources | None:
             break
         other = open_checkpoint(file.parent)
         same = other.settings.get("model") == first.settings.get("model")
+        same = same and len({_json(told) for one in (first, other) for told in trained_as(one).values()}) < 2
         if same and not other.experts.keys() <= first.experts.keys():
             kept.append(other)
     return _of_ours(kept, " + ".join(str(one.path) for one in kept))
@@ -215,11 +221,40 @@ def _base_of(checkpoint: Checkpoint, told: Mapping[str, Any]) -> Checkpoint:
 
 def told_by(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the training that made a checkpoint wrote about itself: its settings, flat."""
-    notes = checkpoint.settings.get("notes", {})
     made: dict[str, Any] = {}
-    for expert in EXPERTS:
-        said = notes.get(expert) if isinstance(notes, Mapping) else None
-        if isinstance(said, Mapping):
-            settings = said.get("config")
-            made |= {**(settings if isinstance(settings, Mapping) else {}), **said}
+    for said in _notes(checkpoint).values():
+        made |= {**_mapping(said.get("config")), **said}
     return made
+
+
+def trained_as(checkpoint: Checkpoint) -> dict[Expert, dict[str, Any]]:
+    """Of every expert whose training told: what sampling has to follow, by the names of its settings.
+
+    `learnable_query`, `split_attention`, `identity_probability` (0, or 1 for any share), `bank_frames` where
+    memory is drawn, and `compat`.
+    """
+    made: dict[Expert, dict[str, Any]] = {}
+    for expert, said in _notes(checkpoint).items():
+        told = {**_mapping(said.get("config")), **said}
+        objective = _mapping(told.get("objective"))
+        if not objective:
+            continue
+        followed = {name: objective.get(name) for name in ("learnable_query", "split_attention")}
+        followed["identity_probability"] = int(bool(objective.get("identity_probability")))
+        if not followed["learnable_query"]:
+            followed["bank_frames"] = objective.get("bank_frames")
+        made[expert] = {**followed, "compat": _mapping(told.get("compat"))}
+    return made
+
+
+def _notes(checkpoint: Checkpoint) -> dict[Expert, Mapping[str, Any]]:
+    notes = _mapping(checkpoint.settings.get("notes"))
+    return {expert: notes[expert] for expert in EXPERTS if isinstance(notes.get(expert), Mapping)}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=dict)

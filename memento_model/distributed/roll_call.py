@@ -73,7 +73,7 @@ class RollCall:
             found = "the machine or process that started the run is gone"
         return (
             f"process {self._rank} of {self._size} stopped at {self._where}: {found} ({cause}); "
-            "start the run again and it goes on from its last checkpoint"
+            "start the run again and it goes on from what it saved last"
         )
 
     def _look_around(self) -> str:

@@ -2,11 +2,11 @@
 
 Between attention calls each process holds a run of consecutive tokens; inside one it holds all tokens of its
 share of the heads (Jacobs et al. 2023, DeepSpeed-Ulysses). One exchange carries q, k and v together, in the
-type they have; another brings the result back. Nothing is padded: where the tokens do not divide evenly, the
-first processes hold one more.
+type they have; another brings the result back. Nothing is padded: where tokens or heads do not divide evenly,
+the first processes hold one more.
 
 Axes: b batch, l own tokens, w tokens of the whole sequence, h heads, s own share of the heads, d channels of
-a head, r processes, c channels.
+a head, c channels.
 """
 
 from __future__ import annotations
@@ -21,22 +21,25 @@ from torch import Tensor
 from memento_model.nn.attention import RangeAttention
 
 
-def token_cuts(num_tokens: int, num_parts: int) -> list[int]:
-    """Where a sequence is cut: part i holds the half-open range [cuts[i], cuts[i + 1])."""
-    each, more = divmod(num_tokens, num_parts)
+def cuts(number: int, num_parts: int) -> list[int]:
+    """Where a row of tokens or heads is cut: part i holds the half-open range [cuts[i], cuts[i + 1])."""
+    each, more = divmod(number, num_parts)
     return [i * each + min(i, more) for i in range(num_parts + 1)]
 
 
+def _sizes(number: int, num_parts: int) -> list[int]:
+    return [stop - start for start, stop in pairwise(cuts(number, num_parts))]
+
+
 def check_heads(num_heads: int, num_parts: int) -> None:
-    """Refuse a number of processes that does not divide the heads.
+    """Refuse more processes than there are heads.
 
     Raises:
-        ValueError: names the numbers that do.
+        ValueError: names the largest number.
     """
-    if num_heads % num_parts:
-        possible = ", ".join(str(n) for n in range(1, num_heads + 1) if num_heads % n == 0)
+    if num_parts > num_heads:
         raise ValueError(
-            f"context_parallel is {num_parts}, but {num_heads} attention heads divide among {possible} only"
+            f"{num_parts} processes cannot share {num_heads} attention heads; start at most {num_heads}"
         )
 
 
@@ -60,8 +63,8 @@ class Ulysses:
         """
         if num_tokens < self._size:
             raise ValueError(f"{num_tokens} tokens cannot be spread over {self._size} processes")
-        cuts = token_cuts(num_tokens, self._size)
-        return cuts[self._rank], cuts[self._rank + 1]
+        start, stop = cuts(num_tokens, self._size)[self._rank : self._rank + 2]
+        return start, stop
 
     @torch.compiler.disable  # collectives of ragged sizes; the rest of the block still compiles
     def attend(
@@ -79,25 +82,34 @@ class Ulysses:
         Returns:
             Tensor [b, l, h, d].
         """
-        own, all_sizes = self._sizes(num_tokens)
-        parts = [x.unflatten(2, (self._size, -1)).permute(2, 1, 0, 3, 4) for x in (q_blhd, k_blhd, v_blhd)]
-        packed = torch.stack(parts, dim=3).flatten(0, 1)  # (r l) b 3 s d
-        whole = _exchange(packed, [own] * self._size, all_sizes, self._group)  # w b 3 s d
-        q_bwsd, k_bwsd, v_bwsd = (x.transpose(0, 1) for x in whole.unbind(2))
+        batch, _, num_heads, channels = q_blhd.shape
+        tokens, heads = (_sizes(number, self._size) for number in (num_tokens, num_heads))
+        own, share = tokens[self._rank], heads[self._rank]
+        row = batch * channels  # numbers of a token in one head
+        packed_lb3hd = torch.stack((q_blhd, k_blhd, v_blhd), dim=2).transpose(0, 1)
+        sent = torch.cat([part.flatten() for part in packed_lb3hd.split(heads, dim=3)])
+        whole = self._exchange(
+            sent, [own * s * 3 * row for s in heads], [w * share * 3 * row for w in tokens]
+        )
+        q_bwsd, k_bwsd, v_bwsd = whole.view(num_tokens, batch, 3, share, channels).transpose(0, 1).unbind(2)
         out_bwsd = inner(q_bwsd, k_bwsd, v_bwsd)
-        back = _exchange(out_bwsd.transpose(0, 1), all_sizes, [own] * self._size, self._group)
-        return back.unflatten(0, (self._size, own)).permute(2, 1, 0, 3, 4).flatten(2, 3)
+        sent = out_bwsd.transpose(0, 1).flatten()
+        back = self._exchange(sent, [w * share * row for w in tokens], [own * s * row for s in heads])
+        parts_lbsd = [
+            part.view(own, batch, -1, channels) for part in back.split([own * s * row for s in heads])
+        ]
+        return torch.cat(parts_lbsd, dim=2).transpose(0, 1)
 
     def gather(self, own_blc: Tensor, num_tokens: int) -> Tensor:
         """The whole sequence [b, w, c] from every process's own tokens, on every process; differentiable."""
-        own, all_sizes = self._sizes(num_tokens)
+        tokens = _sizes(num_tokens, self._size)
         copies = own_blc.transpose(0, 1).repeat(self._size, 1, 1)
-        return _exchange(copies, [own] * self._size, all_sizes, self._group).transpose(0, 1)
+        return self._exchange(copies, [tokens[self._rank]] * self._size, tokens).transpose(0, 1)
 
-    def _sizes(self, num_tokens: int) -> tuple[int, list[int]]:
-        cuts = token_cuts(num_tokens, self._size)
-        sizes = [stop - start for start, stop in pairwise(cuts)]
-        return sizes[self._rank], sizes
+    def _exchange(self, rows: Tensor, sent: list[int], received: list[int]) -> Tensor:
+        out = _Exchange.apply(rows, sent, received, self._group)
+        assert isinstance(out, Tensor)
+        return out
 
 
 class _Exchange(torch.autograd.Function):
@@ -111,12 +123,6 @@ class _Exchange(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         return _all_to_all(grads[0], *ctx.way), None, None, None
-
-
-def _exchange(rows: Tensor, sent: list[int], received: list[int], group: dist.ProcessGroup) -> Tensor:
-    out = _Exchange.apply(rows, sent, received, group)
-    assert isinstance(out, Tensor)
-    return out
 
 
 def _all_to_all(rows: Tensor, sent: list[int], received: list[int], group: dist.ProcessGroup) -> Tensor:

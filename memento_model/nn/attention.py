@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Literal, Protocol
 
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from torch import Tensor
 
 from memento_model.config import Compat, Layout
@@ -23,6 +23,9 @@ from memento_model.nn.rope import rotate
 
 AttentionForm = Literal["split", "joint"]
 RangeAttention = Callable[[Tensor, Tensor, Tensor], Tensor]
+PYTORCH = AttentionBackendName.NATIVE
+"""Kernel where none is chosen. Without it diffusers takes a default of the whole process, which any other
+model or `DIFFUSERS_ATTN_BACKEND` may have changed: the same story would have other bytes."""
 
 
 class SequenceParallel(Protocol):
@@ -126,12 +129,12 @@ def attend_ranges(
         k_blhd: keys, likewise.
         v_blhd: values, likewise.
         plan: of the whole sequence.
-        backend: of diffusers' attention dispatcher; None is its current default.
+        backend: of diffusers' attention dispatcher; None is PyTorch's own choice of kernel.
 
     Returns:
         Tensor [b, l, h, d].
     """
-    attend = partial(dispatch_attention_fn, backend=backend)
+    attend = partial(dispatch_attention_fn, backend=backend or PYTORCH)
     if plan.form == "joint":
         return attend(q_blhd, k_blhd, v_blhd)
     first, middle = plan.identity, plan.identity + plan.memory
@@ -229,7 +232,7 @@ class MementoCrossAttention:
                 q_blhd[:, start:stop],
                 k_bnthd[:, caption],
                 v_bnthd[:, caption],
-                backend=self._attention_backend,
+                backend=self._attention_backend or PYTORCH,
             )
             for start, stop, caption in plan.captions
         ]

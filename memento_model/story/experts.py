@@ -1,4 +1,4 @@
-"""The two experts and where they are: both on the device, one at a time, or layer by layer.
+"""The two experts and where they are: both on the device, one at a time, shared out, or layer by layer.
 
 Wan2.2 has a transformer for high noise and one for low noise, 28.6 GB each in bf16. Sampling changes from one
 to the other once per shot, so on a device that holds one of them the other waits in host memory.
@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from memento_model.codecs.text import TextEncoder
 from memento_model.config import Expert
+from memento_model.distributed.launch import World
+from memento_model.distributed.parallel import AttentionBackend, parallelise
+from memento_model.distributed.ulysses import check_heads
+from memento_model.errors import CheckpointError, LaunchError
 from memento_model.nn.transformer import MementoTransformer, pad_text
+from memento_model.training.config import ScaleConfig
 
-Placement = Literal["auto", "both", "one", "layers"]
+Placement = Literal["auto", "both", "shard", "one", "layers"]
 """Where experts are; `auto` is the fastest that the device has room for."""
+PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 RESERVE = 0.35
 """Share of the device that `auto` leaves to activations."""
 
@@ -30,7 +36,8 @@ class ExpertPair:
 
     Attributes:
         rivals: other pairs on the same device; with `one`, only one expert of all is there.
-        placement: `both` on the device; `one` at a time; `layers`: only the block that computes is there.
+        placement: `both` on the device; `shard`: a share of both in every process (see `place`); `one` at a
+            time; `layers`: only the block that computes is there.
     """
 
     def __init__(
@@ -44,7 +51,7 @@ class ExpertPair:
         self._device = torch.device(device)
         self._there: nn.Module | None = None
         self.rivals: tuple[ExpertPair, ...] = ()
-        self.placement = self._choose() if placement == "auto" else placement
+        self.placement = placement_for(distinct, self._device) if placement == "auto" else placement
         if self.placement == "both":
             for transformer in distinct:
                 transformer.to(self._device)
@@ -68,23 +75,78 @@ class ExpertPair:
             self._there.to("cpu")
             self._there = None
 
-    def _choose(self) -> Placement:
-        if self._device.type == "cpu":
-            return "both"
-        free, _ = torch.cuda.mem_get_info(self._device)
-        return choose_placement([num_bytes(t) for t in self._transformers.values()], free)
+
+def place(
+    models: Sequence[Mapping[Expert, MementoTransformer]],
+    placement: Placement,
+    device: torch.device,
+    world: World | None = None,
+    *,
+    attention: AttentionBackend = "auto",
+    compiled: bool = False,
+) -> list[ExpertPair]:
+    """Pairs of experts that share a device; of several processes, each gets its part of the work.
+
+    Args:
+        models: experts of the model with memory, and of the T2V model (may be empty).
+        placement: of all of them.
+        device: of this process.
+        world: its place among others.
+        attention: kernel; see `memento_model.distributed.parallel`.
+        compiled: compile each block: slow at first, faster from then on.
+
+    Raises:
+        CheckpointError: one process cannot share weights out, or the kernel does not run here.
+        LaunchError: the processes cannot share the attention heads.
+    """
+    distinct: list[MementoTransformer] = list({id(t): t for pair in models for t in pair.values()}.values())
+    size = 1 if world is None else world.size
+    if placement == "shard" and size == 1:
+        raise CheckpointError(
+            "--placement shard shares the weights out over several processes; start them with torchrun "
+            "--nproc-per-node N"
+        )
+    if placement == "auto":
+        placement = placement_for(distinct, device, size)
+        placement = placement if world is None else world.share(placement)
+    for transformer in distinct:
+        try:
+            check_heads(transformer.config.num_attention_heads, size)
+        except ValueError as error:
+            raise LaunchError(str(error)) from error
+    pairs = [ExpertPair(pair, device, placement) for pair in models]
+    for pair in pairs:
+        pair.rivals = tuple(other for other in pairs if other is not pair)
+    scale = ScaleConfig(checkpoint_activations=False, compile=compiled, shard=placement == "shard")
+    for transformer in distinct:
+        try:
+            parallelise(transformer, scale=scale, world=world or World(device=device), attention=attention)
+        except ValueError as error:
+            raise CheckpointError(f"--attention: {error}") from error
+    return pairs
 
 
-def choose_placement(sizes: list[int], free: int) -> Placement:
+def placement_for(models: Sequence[nn.Module], device: torch.device, num_processes: int = 1) -> Placement:
+    """The fastest placement that the device has room for."""
+    if device.type != "cuda":
+        return "both"
+    free, _ = torch.cuda.mem_get_info(device)
+    return choose_placement([num_bytes(model) for model in models], free, num_processes)
+
+
+def choose_placement(sizes: Sequence[int], free: int, num_processes: int = 1) -> Placement:
     """The fastest placement that leaves room for activations.
 
     Args:
         sizes: bytes of each expert.
         free: bytes free on the device.
+        num_processes: that can share the weights out.
     """
     room = free * (1 - RESERVE)
     if sum(sizes) <= room:
         return "both"
+    if num_processes > 1 and sum(sizes) / num_processes <= room:
+        return "shard"
     return "one" if max(sizes) <= room else "layers"
 
 

@@ -31,6 +31,7 @@ from memento_model.conditioning import (
     reference_memory,
 )
 from memento_model.config import Compat, Expert, Layout, ModelConfig
+from memento_model.distributed.launch import World
 from memento_model.flow import MEMENTO, STORYMEM, WAN_T2V, Schedule
 from memento_model.nn.keyframe_query import KeyframeQuery
 from memento_model.story.memory import (
@@ -44,8 +45,9 @@ from memento_model.story.memory import (
     Source,
 )
 from memento_model.story.plan import MOTION_FRAMES, NEGATIVE_PROMPT, GenerateSettings, ShotPlan, plan_story
-from memento_model.story.sampler import Experts, Sampling, ShotText, sample
+from memento_model.story.sampler import Experts, Sampling, ShotText
 from memento_model.story.shot_files import ShotFiles, ShotState, chain, load_state, save_state, set_aside
+from memento_model.story.together import ShotWork, lead
 from memento_model.story.video import (
     from_pixels,
     join,
@@ -75,6 +77,7 @@ class Models:
         compat: choices on which releases differ.
         revision: of all weights together; part of every shot's key.
         device: where latents live.
+        world: the processes that sample together; None is this one alone.
     """
 
     experts: Experts
@@ -85,6 +88,7 @@ class Models:
     compat: Compat
     revision: str
     device: torch.device | str = "cpu"
+    world: World | None = None
 
 
 class Watcher(Protocol):
@@ -302,7 +306,7 @@ class StoryGenerator:
         sampling = Sampling(
             schedule=schedule,
             guidance=dict.fromkeys(EXPERTS, plan.guidance),
-            attention="split" if mode == "memento" and not alone else "joint",
+            attention="joint" if alone else self._settings.attention_form,
             reimpose=mode == "memento",
             batch_guidance=self._settings.batch_guidance,
         )
@@ -311,8 +315,15 @@ class StoryGenerator:
             if self._watcher is not None:
                 self._watcher.step(plan, number, steps, lambda: self._preview(clean_bcfhw))
 
-        noise = self._noise(plan, conditionings["low"].layout)
-        return sample(experts, conditionings, text, noise, sampling, on_step)
+        work = ShotWork(
+            name=f"shot {plan.stem}",
+            alone=alone,
+            conditionings=conditionings,
+            text=text,
+            noise_bcfhw=self._noise(plan, conditionings["low"].layout),
+            sampling=sampling,
+        )
+        return lead(self._models.world, experts, work, on_step)
 
     def _schedule(self, *, alone: bool) -> Schedule:
         schedule = WAN_T2V if alone else STORYMEM if self._settings.mode == "storymem" else MEMENTO

@@ -9,38 +9,28 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
 from memento_model.checkpoints import released
-from memento_model.checkpoints.choice import AUTO, NONE, ModelChoice, Sources, choose, locate
-from memento_model.checkpoints.forms import EXPERTS, open_checkpoint
-from memento_model.checkpoints.load import LoadedExpert, load_expert, load_transformer
-from memento_model.checkpoints.tensor_files import TensorSet, fingerprint
-from memento_model.config import Compat, Debug, Expert, FrameGrid, ModelConfig, debug_model
-from memento_model.errors import CheckpointError
-from memento_model.nn.keyframe_query import KeyframeQuery
-from memento_model.nn.lora import drop_adapters, lora_layers, merge_lora
-from memento_model.nn.transformer import MementoTransformer, initialise
-from memento_model.story.experts import ExpertPair, Placement, choose_placement, num_bytes, text_reader
+from memento_model.checkpoints.choice import AUTO, ModelChoice, Sources, choose
+from memento_model.checkpoints.forms import EXPERTS
+from memento_model.checkpoints.load import LoadedExpert
+from memento_model.config import Compat, Debug, Expert, FrameGrid, ModelConfig
+from memento_model.distributed.launch import World
+from memento_model.errors import CheckpointError, LaunchError
+from memento_model.story.experts import ExpertPair, place, text_reader
 from memento_model.story.generate import Models, QueryElection
 from memento_model.story.image_embed import ThumbnailEmbedder
+from memento_model.story.loading_experts import experts_of, first_shot_of
 from memento_model.story.loading_parts import load_codec, load_embedder, load_text
-from memento_model.story.memory import Elect, Forgetful, MementoMemory, MemoryPolicy
+from memento_model.story.memory import DrawnElection, Elect, Forgetful, MementoMemory, MemoryPolicy
 from memento_model.story.plan import Mode
 from memento_model.story.storymem import ImageEmbedder, StoryMemMemory, StoryMemRules
-
-RANDOM_SEED = 20260617
-"""Of random weights: the same on every machine."""
-RANDOM_OUTPUT_STD = 0.05
-"""Of the output layer of random weights; Wan's own start, zero, would leave the noise as it is."""
-SMALL_BYTES = 4 << 30
-"""Weights below this are computed with in fp32 if nothing is said."""
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+from memento_model.story.trained import Trained, how_trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +41,8 @@ class Loaded:
         models: as the generator takes them.
         memory: a fresh memory, one per story.
         embedder: tells how alike pictures are, for drift curves.
+        mode: that was asked for, or that the weights were trained for.
+        trained: how they were trained.
         facts: what was loaded, for people, in order.
         warnings: what a user should know before looking at the pictures.
         random: no trained weights at all.
@@ -60,63 +52,148 @@ class Loaded:
     models: Models
     memory: Callable[[], MemoryPolicy]
     embedder: ImageEmbedder
+    mode: Mode
+    trained: Trained
     facts: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     random: bool = False
     grid: FrameGrid = field(default_factory=FrameGrid)
 
 
-def load(choice: ModelChoice, mode: Mode, compat: Mapping[str, Any] | None = None) -> Loaded:
-    """Load everything.
+@dataclass(frozen=True, kw_only=True)
+class Transformers:
+    """The experts, wherever they are, and what they came from.
+
+    Attributes:
+        sources: checkpoints.
+        trained: how the weights were trained.
+        mode: of the run.
+        compat: switches of the run.
+        config: of the experts with memory.
+        experts, first_shot: on the device; `first_shot` is None where the model makes first shots itself.
+        memory: a fresh memory; None on processes that only sample along.
+        marks: tell these weights from others.
+    """
+
+    sources: Sources
+    trained: Trained
+    mode: Mode
+    compat: Compat
+    config: ModelConfig
+    experts: ExpertPair
+    first_shot: ExpertPair | None
+    memory: Callable[[], MemoryPolicy] | None
+    marks: Any
+
+
+def load(
+    choice: ModelChoice,
+    mode: Mode | None,
+    compat: Mapping[str, Any] | None = None,
+    world: World | None = None,
+) -> Loaded:
+    """Load everything; of several processes the first one calls it, the others `load_transformers`.
 
     Args:
         choice: what the user says.
-        mode: decides the memory, and with it what the weights must have.
+        mode: decides the memory, and with it what the weights must have; None is what they were trained for.
         compat: switches that the user sets; others are the mode's and the weights' own.
+        world: the processes; None is this one alone.
 
     Raises:
         CheckpointError: wrong or partial weights, or parts that do not go together.
         WeightsMissing: named weights that are not here, with the command that gets them.
+        LaunchError: the processes do not fit the model, or one was lost.
     """
+    device = pick_device(choice.device) if world is None else world.device
+    embedder = load_embedder(choice, device)
+    made = load_transformers(choice, mode, compat, world, embedder)
+    codec = load_codec(choice, made.sources, made.config, device)
+    text = load_text(choice, made.sources, made.config, device)
+    models = Models(
+        experts=made.experts,
+        first_shot=made.first_shot,
+        codec=codec,
+        text=text,
+        config=made.config,
+        compat=made.compat,
+        revision=digest(made.marks),
+        device=device,
+        world=world,
+    )
+    assert made.memory is not None, "asked for with the embedder"
+    return Loaded(
+        models=models,
+        memory=made.memory,
+        embedder=embedder,
+        mode=made.mode,
+        trained=made.trained,
+        facts=_facts(choice, made, models, embedder),
+        warnings=tuple(_warnings(made.sources, made.mode, embedder, has_t2v=made.first_shot is not None)),
+        random=made.sources.random,
+        grid=_grid(made.sources),
+    )
+
+
+def load_transformers(
+    choice: ModelChoice,
+    mode: Mode | None,
+    compat: Mapping[str, Any] | None,
+    world: World | None,
+    embedder: ImageEmbedder | None = None,
+) -> Transformers:
+    """The experts on the device, and the memory if `embedder` is given; see `load`."""
     if mode == "wan" and choice.adapter is not None:
         raise CheckpointError(
             "mode wan is the plain base model; leave --adapter out, or use mode memento or storymem"
         )
-    device = pick_device(choice.device)
+    device = pick_device(choice.device) if world is None else world.device
     sources = choose(choice.model, choice.adapter, choice.trained)
+    trained = how_trained(sources)
+    mode = mode or trained.mode
     switches = make_compat(sources, mode, compat or {})
-    experts, config, marks = _experts(sources, choice, switches)
-    if mode == "memento" and not any(one.keyframe_query for one in experts.values()):
+    experts, config, marks = experts_of(sources, choice, switches)
+    drawn = trained.memory == "drawn"
+    if mode == "memento" and not drawn and not any(one.keyframe_query for one in experts.values()):
         raise CheckpointError(
             f"{sources.shown}: has no queries (KeyframeQuery), which mode memento needs; add --adapter "
             "memento, or use --mode storymem or --mode wan"
         )
-    t2v, t2v_marks = _first_shot(choice, sources, config, switches)
-    pairs = place([experts, t2v], choice.placement, device)
-    codec = load_codec(choice, sources, config, device)
-    text = load_text(choice, sources, config, device)
-    embedder = load_embedder(choice, device)
-    memory, memory_marks = _memory(mode, experts, config, switches, embedder, device)
-    models = Models(
+    t2v, t2v_marks = first_shot_of(choice, sources, config, switches)
+    memory, memory_marks = None, None
+    if embedder is not None:
+        memory, memory_marks = _memory(mode, trained, experts, config, switches, embedder, device)
+    weights = [marks, t2v_marks]
+    _agree(world, digest(weights))
+    kernels = [choice.attention, choice.compile]
+    pairs = place(
+        [{e: one.transformer for e, one in model.items()} for model in (experts, t2v)],
+        choice.placement,
+        device,
+        world,
+        attention=choice.attention,
+        compiled=choice.compile,
+    )
+    return Transformers(
+        sources=sources,
+        trained=trained,
+        mode=mode,
+        compat=switches,
+        config=config,
         experts=pairs[0],
         first_shot=pairs[1] if t2v else None,
-        codec=codec,
-        text=text,
-        config=config,
-        compat=switches,
-        revision=digest([marks, t2v_marks, memory_marks]),
-        device=device,
-    )
-    facts = _facts(choice, sources, models, pairs[0].placement, embedder)
-    return Loaded(
-        models=models,
         memory=memory,
-        embedder=embedder,
-        facts=facts,
-        warnings=tuple(_warnings(sources, mode, embedder, has_t2v=bool(t2v))),
-        random=sources.random,
-        grid=_grid(sources),
+        marks=[*weights, memory_marks, *([kernels] if kernels != ["auto", False] else [])],
     )
+
+
+def _agree(world: World | None, weights: str) -> None:
+    """All processes have found the same weights, on whatever machine they are."""
+    if world is not None and world.share(weights) != weights:
+        raise LaunchError(
+            f"process {world.rank} found other weights than the first process; name the same ones on all "
+            "machines with --model"
+        )
 
 
 def pick_device(asked: str) -> torch.device:
@@ -151,131 +228,12 @@ def digest(marks: Any) -> str:
     return hashlib.sha256(json.dumps(marks, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-# -- experts ------------------------------------------------------------------------------------------
-
-
-def _experts(
-    sources: Sources, choice: ModelChoice, compat: Compat
-) -> tuple[dict[Expert, LoadedExpert], ModelConfig, Any]:
-    """Both experts on the CPU, their sizes, and what tells them from other weights."""
-    if sources.random:
-        config = debug_model()
-        marks: Any = ["random", RANDOM_SEED, asdict(config)]
-        return {e: random_expert(config, compat, i) for i, e in enumerate(EXPERTS)}, config, marks
-    made: dict[Expert, LoadedExpert] = {}
-    files: dict[str, Any] = {}
-    for expert in EXPERTS:
-        from_ = sources.stand_in or expert
-        if expert != from_:
-            continue
-        tensors, config = sources.base[expert].base(expert)
-        if not config.has_condition:
-            raise CheckpointError(
-                f"{sources.base[expert].path}: Wan's T2V form, which has no room for memory; --model takes "
-                "the I2V form, --t2v takes this one"
-            )
-        dtype = _dtype(choice, stored_bytes(tensors))
-        trainable = sources.trainable.get(expert)
-        files[expert] = [fingerprint(tensors.files), str(dtype), choice.merge]
-        if trainable is not None:
-            files[expert].append(fingerprint(trainable.trainable(expert)[0].files))
-        made[expert] = _prepared(
-            load_expert(sources.base[expert], expert, trainable, dtype=dtype, compat=compat), choice.merge
-        )
-    for expert in EXPERTS:
-        made.setdefault(expert, next(iter(made.values())))
-    first, second = (made[expert].config for expert in EXPERTS)
-    if replace(first, lora_rank=0, lora_alpha=0) != replace(second, lora_rank=0, lora_alpha=0):
-        raise CheckpointError(f"{sources.shown}: the two experts are of different sizes")
-    return made, made["low"].config, files
-
-
-def _prepared(loaded: LoadedExpert, merge: bool) -> LoadedExpert:
-    loaded.transformer.requires_grad_(False)
-    if merge and lora_layers(loaded.transformer):
-        merge_lora(loaded.transformer, keep_originals=False)
-        drop_adapters(loaded.transformer)
-    return loaded
-
-
-def random_expert(config: ModelConfig, compat: Compat, number: int) -> LoadedExpert:
-    """Untrained weights, the same everywhere: everything acts, nothing means anything."""
-    transformer = MementoTransformer.from_config(config, compat=compat)
-    initialise(transformer, RANDOM_SEED + number)
-    generator = torch.Generator().manual_seed(RANDOM_SEED + number)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        transformer.proj_out.weight.normal_(0, RANDOM_OUTPUT_STD, generator=generator)
-        torch.manual_seed(RANDOM_SEED + number)
-        query = KeyframeQuery(config)
-    return LoadedExpert(transformer.eval().requires_grad_(False), query.eval().requires_grad_(False), config)
-
-
-def _first_shot(
-    choice: ModelChoice, sources: Sources, config: ModelConfig, compat: Compat
-) -> tuple[dict[Expert, LoadedExpert], Any]:
-    """Wan's T2V experts; empty where the model makes first shots itself."""
-    asked = choice.t2v
-    if asked is None:
-        if not sources.foreign:
-            return {}, None
-        if released.find("wan22_t2v_a14b") is None:
-            raise released.WeightsMissing(
-                "first shots are made by Wan2.2-T2V, which is not on this machine; get it with: "
-                f"{released.command('wan22_t2v_a14b')}; or name its folder with --t2v; or let the model "
-                "itself make them, which it was not trained for, with --t2v none"
-            )
-        asked = "wan22_t2v_a14b"
-    if asked == NONE:
-        return {}, None
-    checkpoint = open_checkpoint(locate(asked))
-    made: dict[Expert, LoadedExpert] = {}
-    marks: list[Any] = []
-    for expert in EXPERTS:
-        tensors, found = checkpoint.base(expert)
-        if found.has_condition:
-            raise CheckpointError(f"{checkpoint.path}: Wan's I2V form; --t2v takes the T2V form")
-        if (found.text_dim, found.text_len) != (config.text_dim, config.text_len):
-            raise CheckpointError(f"{checkpoint.path}: reads another text encoder than {sources.shown}")
-        dtype = _dtype(choice, stored_bytes(tensors))
-        marks += [fingerprint(tensors.files), str(dtype)]
-        transformer, _ = load_transformer(checkpoint, expert, dtype=dtype, compat=compat)
-        made[expert] = LoadedExpert(transformer.requires_grad_(False), None, found)
-    return made, marks
-
-
-def stored_bytes(tensors: TensorSet) -> int:
-    """Bytes of all tensors in their files."""
-    return sum(entry.dtype.itemsize * math.prod(entry.shape) for entry in tensors.values())
-
-
-def _dtype(choice: ModelChoice, size: int) -> torch.dtype:
-    if choice.dtype != AUTO:
-        return DTYPES[choice.dtype]
-    return torch.float32 if size < SMALL_BYTES else torch.bfloat16
-
-
-def place(
-    models: list[dict[Expert, LoadedExpert]], placement: Placement, device: torch.device
-) -> list[ExpertPair]:
-    """Pairs of experts on one device, which they share."""
-    transformers = [{e: one.transformer for e, one in model.items()} for model in models]
-    if placement == AUTO:
-        placement = "both"
-        if device.type == "cuda":
-            distinct = {id(t): t for pair in transformers for t in pair.values()}
-            free, _ = torch.cuda.mem_get_info(device)
-            placement = choose_placement([num_bytes(t) for t in distinct.values()], free)
-    pairs = [ExpertPair(pair, device, placement) for pair in transformers]
-    for pair in pairs:
-        pair.rivals = tuple(other for other in pairs if other is not pair)
-    return pairs
-
-
 # -- memory -------------------------------------------------------------------------------------------
 
 
 def _memory(
     mode: Mode,
+    trained: Trained,
     experts: Mapping[Expert, LoadedExpert],
     config: ModelConfig,
     compat: Compat,
@@ -288,6 +246,9 @@ def _memory(
     if mode == "storymem":
         rules = StoryMemRules()
         return lambda: StoryMemMemory(embedder, rules), [embedder.name, asdict(rules)]
+    if trained.memory == "drawn":
+        drawn: dict[Expert, Elect] = dict.fromkeys(EXPERTS, DrawnElection(trained.num_drawn))
+        return lambda: MementoMemory(drawn, trained.num_drawn, compat), ["drawn", trained.num_drawn]
     elect: dict[Expert, Elect] = {}
     for expert in EXPERTS:
         other: Expert = "low" if expert == "high" else "high"
@@ -310,21 +271,22 @@ def _grid(sources: Sources) -> FrameGrid:
 
 
 def _facts(
-    choice: ModelChoice, sources: Sources, models: Models, placement: str, embedder: ImageEmbedder
+    choice: ModelChoice, made: Transformers, models: Models, embedder: ImageEmbedder
 ) -> dict[str, str]:
-    config = models.config
-    size = (
+    config, size = models.config, 1 if models.world is None else models.world.size
+    shape = (
         f"{config.num_layers} layers, width {config.width}, bank of {config.bank_size} frames, "
         f"LoRA {'merged' if choice.merge else 'apart'}"
     )
+    together = f", {size} processes together" if size > 1 else ""
     return {
-        "model": sources.shown,
-        "size": size,
+        "model": made.sources.shown,
+        "size": shape,
         "first shots": choice.t2v or ("Wan2.2-T2V" if models.first_shot else "the model itself"),
         "codec": f"{models.codec.name} {models.codec.revision}",
         "text encoder": f"{models.text.name} {models.text.revision}",
         "likeness by": embedder.name,
-        "computes on": f"{models.device}, {placement}",
+        "computes on": f"{models.device}, {made.experts.placement}{together}",
         "revision": models.revision,
     }
 
@@ -346,7 +308,7 @@ def _warnings(sources: Sources, mode: Mode, embedder: ImageEmbedder, *, has_t2v:
         made.append(f"the {bare[0]}-noise expert has no adapters: only the other one was trained")
     if mode == "storymem" and embedder.name == ThumbnailEmbedder.name:
         made.append(
-            "keyframes are chosen by thumbnails, not by CLIP as StoryMem does; "
+            "keyframes are chosen by thumbnails, not by CLIP as StoryMem does; get it with: "
             f"{released.command('clip_vit_b32')}"
         )
     if sources.foreign and not has_t2v:

@@ -167,6 +167,21 @@ class Elect(Protocol):
         """Indices of the picked candidates, best first, and facts about the choice."""
 
 
+class DrawnElection:
+    """Frames at random, as the ablation without queries was trained; the same ones for both experts."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __call__(
+        self, memory: Memory, positions: Sequence[int], coming: ComingShot
+    ) -> tuple[list[int], dict[str, Any]]:
+        """Indices of the drawn candidates; the coming shot's place in time decides the draw."""
+        generator = torch.Generator().manual_seed(coming.start_frame)
+        order = torch.randperm(len(memory.times), generator=generator)
+        return order[: self._count].tolist(), {"drawn": True}
+
+
 class Forgetful:
     """No memory: plain Wan2.2, the baseline."""
 

@@ -159,7 +159,13 @@ class StoryPage:
             "subject": files.subject.name if files.subject.name in record["files"] else None,
             "identity": self._words(plan.identity_prompt or ""),
             "memories": list(self._memories(plan, record)),
+            "no_memory": self._no_memory(plan),
         }
+
+    def _no_memory(self, plan: ShotPlan) -> str:
+        if self._facts.settings.mode == "wan":
+            return "Nothing is remembered: mode wan has no memory."
+        return "Nothing is remembered: there is no shot before this one." if plan.index == 0 else ""
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
@@ -179,9 +185,9 @@ class StoryPage:
         chosen = {tuple(frame) for frame in seen["frames"]}
         how: dict[tuple[str, int], dict[str, Any]] = {}
         candidates = [tuple(frame) for frame in seen.get("candidates", [])]
-        for i, frame in enumerate(candidates):
+        for i, frame in enumerate(candidates if "local_scores" in seen else ()):
             how[frame] = {"local": seen["local_scores"][i], "global": seen["global_scores"][i], "by": ""}
-        for rank, i in enumerate(seen.get("picked", [])):
+        for rank, i in enumerate(seen["picked"] if how else ()):
             local = rank < seen["num_local"]
             place = rank + 1 if local else rank + 1 - seen["num_local"]
             how[candidates[i]]["by"] = f"{'local' if local else 'global'} {place}"
@@ -189,8 +195,24 @@ class StoryPage:
             "frames": [self._frame(plan, tuple(frame), how) for frame in seen["frames"]],
             "left_out": [self._frame(plan, frame, how) for frame in candidates if frame not in chosen],
             "margin": seen.get("margin"),
-            "elected": bool(candidates),
+            "num_candidates": len(candidates),
+            "why": self._why(seen, len(candidates)),
         }
+
+    def _why(self, seen: Record, num_candidates: int) -> str:
+        """Why these frames, in a line."""
+        num, references = len(seen["frames"]), sum(1 for shot, _ in seen["frames"] if not shot)
+        if "num_local" in seen:
+            best = f"the {seen['num_local']} best by the local score, which reads what happens in this shot"
+            wide = num - seen["num_local"]
+            return f"{best}; then the {wide} best of the rest by the global score, which reads who looks how"
+        if num_candidates:
+            return f"{num} of {num_candidates} candidates, drawn at random, as these weights were trained"
+        if self._facts.settings.mode == "storymem":
+            return "keyframes that looked new when they were made: the story's first ones, and the latest"
+        if references == num:
+            return "the reference pictures, all of them"
+        return "all candidates there are: they fit into the memory, so none had to be left out"
 
     def _frame(
         self, plan: ShotPlan, frame: tuple[str, int], how: Mapping[tuple[str, int], Any]
@@ -215,6 +237,7 @@ def told_settings(settings: GenerateSettings, compat: Compat) -> dict[str, str]:
         "guidance": f"{settings.guidance:g}",
         "size": f"{grid.height}x{grid.width} (height x width), {grid.num_frames} frames, {grid.fps} a second",
         "reconstruction slot": "yes" if settings.reconstruct and settings.mode == "memento" else "no",
+        "attention": settings.attention_form,
         "frames a continued shot begins with": str(settings.continuation_frames),
         "negative prompt": settings.negative_prompt or "Wan's own",
         "video": f"H.264, crf {settings.crf}",

@@ -9,6 +9,7 @@ from typing import Literal
 
 from curation.stories.script import StoryScript
 from memento_model.config import Compat, FrameGrid
+from memento_model.nn.attention import AttentionForm
 
 Mode = Literal["memento", "storymem", "wan"]
 """Learned memory, StoryMem's rules, or no memory at all."""
@@ -28,6 +29,8 @@ class GenerateSettings:
         steps: of the solver; None is the model's own number (40).
         guidance: classifier-free guidance scale; a cut adds `Compat.tm2v_cfg_bonus` in mode memento.
         reconstruct: give a Memento-form story's subjects a reconstruction slot (paper, section 3.3).
+        attention: `split`: reconstruction slot and shot do not see each other; `joint`: everything sees
+            everything; None is the mode's own. Weights want the form that they were trained with.
         continuation_frames: frames of the last shot that a shot without a cut begins with: 1 (TMI2V) or 5
             (MM2V).
         negative_prompt: None is Wan's own.
@@ -41,6 +44,7 @@ class GenerateSettings:
     steps: int | None = None
     guidance: float = 3.5
     reconstruct: bool = True
+    attention: AttentionForm | None = None
     continuation_frames: int = 1
     negative_prompt: str | None = None
     grid: FrameGrid = field(default_factory=FrameGrid)
@@ -57,6 +61,11 @@ class GenerateSettings:
             )
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps must be at least 1, not {self.steps}")
+
+    @property
+    def attention_form(self) -> AttentionForm:
+        """How shots with memory attend."""
+        return self.attention or ("split" if self.mode == "memento" else "joint")
 
 
 @dataclass(frozen=True, kw_only=True)

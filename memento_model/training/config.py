@@ -103,9 +103,14 @@ class ScaleConfig:
         dtype: of the frozen weights and the computation.
         accumulate: samples per process and optimiser step, one after the other.
         checkpoint_activations: recompute blocks in the backward pass.
+        lean_blocks: also recompute the parts of a block one by one, the feed-forward part in pieces: the
+            least memory, for one more forward pass.
+        offload_activations: what checkpoints keep between blocks lies in host memory.
+        offload_weights: frozen weights of blocks lie in host memory and come one block ahead of their use.
         compile: compile each block (regional).
         shard: FSDP2 over all processes.
-        context_parallel: processes that share one sample's tokens (Ulysses); divides the number of heads.
+        context_parallel: processes that share one sample's tokens (Ulysses); at most the number of heads, and
+            fastest where it divides that.
         backend: `auto` takes what torchrun started, else one process; `ray` runs the same in Ray Train.
         workers: processes of Ray Train, one GPU each where there are any.
     """
@@ -113,6 +118,9 @@ class ScaleConfig:
     dtype: Literal["fp32", "bf16"] = "bf16"
     accumulate: int = 1
     checkpoint_activations: bool = True
+    lean_blocks: bool = False
+    offload_activations: bool = False
+    offload_weights: bool = False
     compile: bool = False
     shard: bool = False
     context_parallel: int = 1
@@ -194,5 +202,23 @@ class TrainConfig:
             raise ValueError(
                 "8-bit optimiser states cannot be sharded; set optim.states=fp32 or scale.shard=false"
             )
+        self._check_memory()
         if self.model.lora_rank < 1:
             raise ValueError(f"model.lora_rank is {self.model.lora_rank}; adapters have at least rank 1")
+
+    def _check_memory(self) -> None:
+        scale = self.scale
+        for name in ("lean_blocks", "offload_activations", "offload_weights"):
+            if getattr(scale, name) and not scale.checkpoint_activations:
+                raise ValueError(f"scale.{name} needs scale.checkpoint_activations=true")
+        if scale.offload_weights and self.train_base:
+            raise ValueError("scale.offload_weights is for frozen weights; train_base moves them")
+        if scale.offload_weights and scale.shard:
+            raise ValueError(
+                "weights are either shared out or kept on the host; set scale.shard=false or "
+                "scale.offload_weights=false"
+            )
+        if scale.lean_blocks and scale.compile:
+            raise ValueError(
+                "lean blocks are not compiled; set scale.compile=false or scale.lean_blocks=false"
+            )

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from memento_model.config import Expert, FrameGrid, ModelConfig
+from memento_model.config import Debug, Expert, ModelConfig
 from memento_model.training.config import (
     DataConfig,
     ObjectiveConfig,
@@ -34,23 +34,14 @@ def debug() -> TrainConfig:
     The base starts from random numbers, so its own weights learn too; latents come from the cosine codec and
     text from hashed words. It shows that all parts work, not what the method can do.
     """
+    tier = Debug()
     return TrainConfig(
         name="debug",
         train_base=True,
-        model=ModelConfig(
-            width=192,
-            num_heads=3,
-            num_layers=3,
-            ffn_width=576,
-            freq_dim=64,
-            text_dim=64,
-            text_len=32,
-            lora_rank=8,
-            lora_alpha=8,
-        ),
+        model=tier.model,
         codec="dct",
         text="hashed",
-        grid=FrameGrid(num_frames=17, height=48, width=80),
+        grid=tier.grid,
         data=DataConfig(dataset="out/demo", validation_share=0.0, cache_dtype="fp32"),
         objective=ObjectiveConfig(drop_probability=0.02),
         optim=OptimConfig(

@@ -24,11 +24,12 @@ from memento_model.checkpoints.forms import QUERY_NORMS, open_checkpoint
 from memento_model.checkpoints.load import install, load_transformer
 from memento_model.config import Expert, ModelConfig
 from memento_model.distributed.launch import World
+from memento_model.distributed.offload import make_lean, offload
 from memento_model.distributed.parallel import parallelise
 from memento_model.distributed.sharding import average_gradients
 from memento_model.errors import CheckpointError, DataError
 from memento_model.nn.keyframe_query import KeyframeQuery
-from memento_model.nn.lora import inject_lora
+from memento_model.nn.lora import inject_lora, lora_layers
 from memento_model.nn.transformer import MementoTransformer, initialise
 from memento_model.training.cache_plan import last_frames
 from memento_model.training.config import TrainConfig
@@ -264,7 +265,7 @@ def build(config: TrainConfig, world: World | None = None) -> Run:
     if world.device.type == "cpu" and config.base is None and config.model.width < SMALL_WIDTH:
         torch.set_num_threads(1)  # before anything is drawn: even a decomposition depends on it
     transformer, query, model = make_models(config)
-    transformer.to(world.device)  # type: ignore[arg-type]
+    place(transformer, config, world)
     if query is not None:
         query.to(world.device)
     parallelise(transformer, query, scale=config.scale, world=world)
@@ -278,6 +279,24 @@ def build(config: TrainConfig, world: World | None = None) -> Run:
         optimiser=optimiser,
         accumulate=config.scale.accumulate,
     )
+
+
+def place(transformer: MementoTransformer, config: TrainConfig, world: World) -> None:
+    """Onto the device, but for what the settings leave in host memory; adapters read bf16 as it is."""
+    scale = config.scale
+    if scale.offload_weights or scale.offload_activations:
+        offload(
+            transformer, world.device, weights=scale.offload_weights, activations=scale.offload_activations
+        )
+    else:
+        transformer.to(world.device)  # type: ignore[arg-type]
+    if scale.lean_blocks:
+        make_lean(transformer)
+    if scale.dtype == "bf16":
+        # Autocast rounds what an adapter reads to bf16 anyway; PEFT would make it fp32 first, a copy for
+        # every adapter that the backward pass keeps.
+        for layer in lora_layers(transformer).values():
+            layer.cast_input_dtype_enabled = False
 
 
 def modules_of(transformer: nn.Module, query: nn.Module | None) -> dict[str, nn.Module]:

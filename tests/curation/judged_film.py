@@ -23,7 +23,6 @@ GOOD = {
     "bar_left": 0,
     "bar_right": 0,
     "corrupt_share": 0.0,
-    "aesthetic": None,
     "text_free_share": 1.0,
     "phash": [],
     "phash_end": [],
@@ -87,6 +86,7 @@ def film(lengths_s, *, name="film", gaps_s=None, transitions=None, scores=None, 
         "title_texts": ["titles/00/x/title_text.parquet"],
         "shots": shots,
         "shot_scores": [{**GOOD, **((scores or {}).get(i, {}))} for i in range(len(shots))],
+        "aesthetics": [None] * len(shots),
         "duplicates": [],
     }
 

@@ -48,7 +48,7 @@ def span(start_s: float, end_s: float, fps: int = 25) -> Row:
 def scores(value: float = 40.0) -> Row:
     out: dict[str, Any] = {f.name: value for f in rows.SHOT_SCORES}
     out |= dict.fromkeys(("bar_top", "bar_bottom", "bar_left", "bar_right"), 12)
-    return {**out, "aesthetic": None, "phash": ["0123456789abcdef" * 2, None], "phash_end": []}
+    return {**out, "phash": ["0123456789abcdef" * 2, None], "phash_end": []}
 
 
 def stream(duration_s: float) -> Row:
@@ -83,6 +83,7 @@ def source(path: str, film_hash: str | None, licence: str = "CC-BY-3.0") -> Row:
 
 FILM_COLUMNS = (
     *("stream", "segments", "notes", "signals", "shots", "boundary_models", "shot_scores"),
+    *("aesthetics", "aesthetic_models"),
     *("duplicates", "shot_verdicts", "windows", "coverage", "preset_coverage"),
 )
 
@@ -127,6 +128,8 @@ def film(path: str, film_hash: str, *, packed: bool = True, licence: str = "CC-B
         "shots": shots,
         "boundary_models": [MODEL],
         "shot_scores": [scores(30.0 + i) for i in range(len(SHOT_S))],
+        "aesthetics": [None, 4.5, 5.0, 5.5, None, 6.0],
+        "aesthetic_models": [{**MODEL, "part": "aesthetic"}],
         "duplicates": [
             {"shot_id": shots[0]["shot_id"], "duplicate_of": "f0-s0-1", "distance": 3.5},
         ],
@@ -164,6 +167,7 @@ def sequence(of: Row, store: Store, *, text: str = HOSTILE) -> Row:
         "num_shots": 4,
         "clips": clips,
         "scores": scores(),
+        "aesthetic": 5.25,
         "text_boxes": None,
         "embeddings": None,
         "stills": [],

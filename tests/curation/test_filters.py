@@ -67,6 +67,16 @@ def test_a_rule_can_be_switched_off():
     assert judge(lenient, motion=0.0, sharpness=0.0, luma_p90=0.0, corrupt_share=1.0)["usable"]
 
 
+def test_looks_are_judged_only_when_asked_for_and_only_where_scored():
+    row = film([6.0, 6.0, 6.0])
+    row["aesthetics"] = [4.2, None, 5.5]
+
+    assert all(v["usable"] for v in Filters().judge(row))
+    verdicts = Filters(min_aesthetic=5.0).judge(row)
+    assert [v["reason"] for v in verdicts] == ["unaesthetic", None, None]
+    assert verdicts[0]["detail"] == "aesthetic 4.2 < 5"
+
+
 def test_a_copy_is_rejected_unless_wanted():
     row = film([6.0, 6.0])
     row["duplicates"] = [

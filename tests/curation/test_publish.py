@@ -156,7 +156,20 @@ def test_captions_count_every_request(made: Path) -> None:
 
 def test_models_of_a_sequence_name_every_part(made: Path) -> None:
     parts = [m["part"] for m in read(made, "sequences")[0]["models"]]
-    assert parts == ["shots", "detect", "captions"]
+    assert parts == ["shots", "aesthetic", "detect", "captions"]
+
+
+def test_aesthetic_scores_of_shots_and_sequences(made: Path) -> None:
+    assert [s["aesthetic"] for s in read(made, "shots") if s["film_id"] == GOOD] == [
+        None,
+        4.5,
+        5.0,
+        5.5,
+        None,
+        6.0,
+    ]
+    assert read(made, "sequences")[0]["aesthetic"] == 5.25
+    assert "5.25" in (made / "review" / f"{GOOD}.html").read_text()
 
 
 def test_a_null_key_is_a_bug(tmp_path: Path) -> None:

@@ -92,7 +92,6 @@ def test_scores_align_with_the_shots(scored):
     assert dark["phash"] == [None] * 4
     assert moving["bar_top"] == dark["bar_bottom"] == 58
     assert moving["sharpness"] == 100.0
-    assert moving["aesthetic"] is None
     assert moving["text_free_share"] == dark["text_free_share"] == 1.0
 
 

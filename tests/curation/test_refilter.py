@@ -107,10 +107,10 @@ def published(films):
     shot_rows = []
     for f in films:
         copies = {d["shot_id"]: d for d in f["duplicates"]}
-        for shot, score in zip(f["shots"], f["shot_scores"], strict=True):
+        for shot, score, looks in zip(f["shots"], f["shot_scores"], f["aesthetics"], strict=True):
             copy = copies.get(shot["shot_id"], {})
             extra = {"duplicate_of": copy.get("duplicate_of"), "duplicate_distance": copy.get("distance")}
-            shot_rows.append({**shot, **score, **extra, "film_id": f["film_id"]})
+            shot_rows.append({**shot, **score, **extra, "aesthetic": looks, "film_id": f["film_id"]})
     tables = []
     for values, wanted in ((film_rows, schema.FILMS), (shot_rows, schema.SHOTS)):
         columns = {c: pa.array([v.get(c) for v in values], wanted.field(c).type) for c in wanted.names}
@@ -127,6 +127,23 @@ def test_published_tables_give_the_same_answer(films):
 
     assert select(prepare(back), NOW) == select(prepare(films), NOW)
     assert what_if(back, "filters.duplicates", [True, False], NOW)[1].enter == 1
+
+
+def test_a_threshold_on_looks_needs_no_decoding(films):
+    scores = [float(k % 7) for k in range(len(films[0]["shots"]))]
+    films[0]["aesthetics"] = scores
+    back = films_from_tables(*published(films))
+
+    assert back[0]["aesthetics"] == scores
+    assert back[1]["aesthetics"] == [None] * len(films[1]["shots"])
+    off, strict = what_if(back, "filters.min_aesthetic", [None, 3.0], NOW)
+    judged = NOW.filters.judge(films[0])
+    ugly = sum(v["usable"] and s < 3.0 for v, s in zip(judged, scores, strict=True))
+    assert ugly > 0
+    assert off.usable_shots - strict.usable_shots == ugly
+    assert select(prepare(back), NOW.changed({"filters": {"min_aesthetic": 3.0}})) == select(
+        prepare(films), NOW.changed({"filters": {"min_aesthetic": 3.0}})
+    )
 
 
 def test_published_scores_are_the_scores():

@@ -12,6 +12,7 @@ from curation.presets import PRESETS
 from curation.stages.sequences import (
     Sequences,
     ToSequences,
+    combine_aesthetics,
     combine_scores,
     film_verdict,
     scene_boundaries,
@@ -184,7 +185,7 @@ def test_film_verdict_leaves_others_alone(tmp_path):
 
 
 def test_to_sequences_makes_rows_of_the_sequence_grain(tmp_path):
-    scores = {1: {"motion": 4.0, "freeze_share": 0.4, "bar_top": 56}, 2: {"motion": 8.0, "aesthetic": None}}
+    scores = {1: {"motion": 4.0, "freeze_share": 0.4, "bar_top": 56}, 2: {"motion": 8.0}}
     row = sequenced(usable(film([10, 2, 10, 10], scores=scores)), tmp_path, max_context_share=0.1)
     settled = {**row, "film_id": "fbad", "status": "failed", "windows": None, "shots": None}
 
@@ -220,7 +221,10 @@ def test_combined_scores_are_means_but_the_worst_of_shares():
 
     assert combine_scores([scores[0] | {"text_free_share": 0.6}, scores[1]])["text_free_share"] == 0.6
     assert (both["motion"], both["freeze_share"], both["dark_share"]) == (3.0, 0.3, 0.5)
-    assert (both["sharpness"], both["bar_top"], both["aesthetic"]) == (80.0, 56, None)
+    assert (both["sharpness"], both["bar_top"]) == (80.0, 56)
+    assert combine_scores([{**one, "shake": None} for one in scores])["shake"] is None
+    assert combine_aesthetics([4.0, None, 5.0]) == 4.5
+    assert combine_aesthetics([None, None]) is None
 
 
 def test_columns_fit_together():
@@ -232,6 +236,7 @@ def test_columns_fit_together():
             ("signals", pa.list_(rows.STR)),
             ("shots", pa.list_(rows.SHOT)),
             ("shot_scores", pa.list_(rows.SHOT_SCORES)),
+            *rows.AESTHETIC,
             ("shot_verdicts", pa.list_(rows.SHOT_VERDICT)),
         ]
     )

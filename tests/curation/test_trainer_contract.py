@@ -137,7 +137,7 @@ def curated(folder: Path) -> tuple[dict, dict, Store]:
         }
         for c in clips
     ]
-    per_shot = {k: film[k][: len(shots)] for k in ("shot_scores", "shot_verdicts")}
+    per_shot = {k: film[k][: len(shots)] for k in ("shot_scores", "aesthetics", "shot_verdicts")}
     return {**film, **per_shot, "stream": row["stream"], "shots": shots}, row, store
 
 

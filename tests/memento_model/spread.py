@@ -6,12 +6,14 @@ from dataclasses import replace
 from functools import partialmethod
 
 import torch
+import torch.nn.functional as F
 
 from memento_model.codecs.codec import GreyLatents
 from memento_model.conditioning import Memory, condition_shot
 from memento_model.config import Compat, Layout, ModelConfig
 from memento_model.distributed.parallel import parallelise
 from memento_model.distributed.sharding import average_gradients, clip_gradients, full_state, load_full_state
+from memento_model.distributed.ulysses import Ulysses
 from memento_model.flow import MEMENTO
 from memento_model.nn.keyframe_query import KeyframeQuery
 from memento_model.nn.lora import inject_lora
@@ -177,7 +179,7 @@ def steps_of(world, more, *args):
 
 
 def exchanges(world):
-    """Type and parts (q, k, v or one) of every message of a forward pass in bf16, and its relative error."""
+    """Type, sent and received numbers of every message of a forward pass in bf16, and its relative error."""
     given = sample("split", 3)
     exact = predict(*models(), given)[0].detach()
     transformer, query = models()
@@ -186,7 +188,7 @@ def exchanges(world):
     seen, send = [], torch.distributed.all_to_all_single
 
     def spy(output, rows, *args, **more):
-        seen.append((rows.dtype, rows.shape[2] if rows.ndim == 5 else 1))
+        seen.append((rows.dtype, rows.numel(), output.numel()))
         return send(output, rows, *args, **more)
 
     torch.distributed.all_to_all_single = spy
@@ -240,8 +242,30 @@ def load_a_wrong_state(world):
     load_full_state(modules, state)
 
 
-def share_three_heads(world):
-    transformer = MementoTransformer.from_config(replace(CONFIG, num_heads=3))
+def uneven_heads(world):
+    """Three heads and eleven tokens over the processes: attention's output, and gradients of q, k and v."""
+    generator = torch.Generator().manual_seed(5)
+    parts = [torch.randn(2, 11, 3, 4, generator=generator, requires_grad=True) for _ in range(3)]
+    weight = torch.randn(2, 11, 3, 4, generator=generator)
+
+    def inner(*heads):
+        return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in heads)).transpose(1, 2)
+
+    if world.context_size == 1:
+        out = inner(*parts)
+        (out * weight).sum().backward()
+        return out.detach(), [part.grad for part in parts]
+    spread = Ulysses(world.context_group)
+    start, stop = spread.span(11)
+    own = spread.attend(*(part[:, start:stop] for part in parts), inner, 11)
+    (own * weight[:, start:stop]).sum().backward()
+    for part in parts:
+        torch.distributed.all_reduce(part.grad)
+    return spread.gather(own.detach().flatten(2), 11).unflatten(2, (3, 4)), [part.grad for part in parts]
+
+
+def share_one_head(world):
+    transformer = MementoTransformer.from_config(replace(CONFIG, num_heads=1))
     parallelise(transformer, scale=PLAIN, world=world)
 
 

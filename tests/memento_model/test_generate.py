@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 import av
+from diffusers.models.attention_dispatch import attention_backend
 
 from memento_model.config import Compat
 from memento_model.story.generate import StoryGenerator
@@ -70,6 +71,13 @@ def test_a_story_killed_in_every_shot_has_the_same_bytes(tmp_path):
     generate(tmp_path / "killed", script, watcher=watcher)
     assert [reused for _, reused in watcher.shots] == [True] * 4 + [False]
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_kernels_chosen_for_other_models_change_nothing(tmp_path):
+    generate(tmp_path / "alone", story(2))
+    with attention_backend("_native_math"):  # as diffusers leaves it behind when any model chooses
+        generate(tmp_path / "beside", story(2))
+    assert contents(tmp_path / "beside") == contents(tmp_path / "alone")
 
 
 def test_a_second_run_makes_nothing(tmp_path):

@@ -81,7 +81,7 @@ def test_a_failure_is_told_to_the_others(crew_of_two):
     assert isinstance(told, LaunchError)
     said = "process 1 failed with ValueError at step 1: sample 17 has no video ("
     assert str(told).startswith(f"process 0 of 2 stopped at step 1: {said}")
-    assert str(told).endswith("start the run again and it goes on from its last checkpoint")
+    assert str(told).endswith("start the run again and it goes on from what it saved last")
 
 
 def test_a_killed_process_ends_the_run():

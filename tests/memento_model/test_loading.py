@@ -21,7 +21,8 @@ from memento_model.errors import CheckpointError
 from memento_model.nn.lora import inject_lora, lora_layers, trainable_tensors
 from memento_model.story.experts import choose_placement
 from memento_model.story.generate import StoryGenerator
-from memento_model.story.loading import load, random_expert
+from memento_model.story.loading import load
+from memento_model.story.loading_experts import random_expert
 from memento_model.story.plan import GenerateSettings
 from tests.memento_model.tiny import story
 from tests.memento_model.wan_folders import CONFIG, T2V, adapters, wan_folder

@@ -12,7 +12,7 @@ pytest.importorskip("peft")
 
 from memento_model.distributed.launch import World
 from memento_model.distributed.parallel import choose_attention, parallelise
-from memento_model.distributed.ulysses import token_cuts
+from memento_model.distributed.ulysses import cuts
 from memento_model.errors import CheckpointError
 from tests.memento_model import spread
 from tests.memento_model.spread import FORMS, PLAIN, alone, steps
@@ -42,9 +42,9 @@ def assert_equal(runs, one, tolerance=1e-5):
 
 
 def test_cuts_cover_every_token_once():
-    assert token_cuts(15, 2) == [0, 8, 15]
-    assert token_cuts(18, 4) == [0, 5, 10, 14, 18]
-    assert token_cuts(3, 3) == [0, 1, 2, 3]
+    assert cuts(15, 2) == [0, 8, 15]
+    assert cuts(18, 4) == [0, 5, 10, 14, 18]
+    assert cuts(3, 3) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -66,8 +66,12 @@ def test_gradients_that_only_some_processes_have(crew_of_two):
 
 def test_exchange_is_one_message_each_way_in_the_models_type(crew_of_two):
     for seen in crew_of_two.results(spread.exchanges, context_parallel=2):
-        block = [(torch.bfloat16, 3), (torch.bfloat16, 1)]  # q, k and v together; the result
-        assert seen["forward"] == [*block, *block, (torch.float32, 1)]  # and the prediction
+        *blocks, (last, _, _) = seen["forward"]
+        assert len(blocks) == 2 * 2  # q, k and v together, then the result
+        for (there, _, whole), (back, result, _) in (blocks[:2], blocks[2:]):
+            assert (there, back) == (torch.bfloat16, torch.bfloat16)
+            assert whole == 3 * result
+        assert last == torch.float32  # the prediction
         assert seen["near"] < 0.02
 
 
@@ -85,9 +89,17 @@ def test_a_state_that_does_not_fit_is_refused_everywhere(crew_of_two):
         assert "lacks 1 trainable tensors and has 1 unknown ones" in str(answer)
 
 
+def test_heads_need_not_divide(crew_of_two):
+    wanted, gradients = spread.uneven_heads(ONE)
+    for found, own in crew_of_two.results(spread.uneven_heads, context_parallel=2):
+        assert (found - wanted).abs().max() < 1e-6
+        for one, other in zip(own, gradients, strict=True):
+            assert (one - other).abs().max() < 1e-6
+
+
 def test_heads_that_cannot_be_shared_are_refused(crew_of_two):
-    for answer in crew_of_two.run(spread.share_three_heads, context_parallel=2):
-        assert str(answer) == ("context_parallel is 2, but 3 attention heads divide among 1, 3 only")
+    for answer in crew_of_two.run(spread.share_one_head, context_parallel=2):
+        assert str(answer) == "2 processes cannot share 1 attention heads; start at most 1"
 
 
 def test_attention_backends_by_name():

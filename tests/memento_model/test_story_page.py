@@ -17,6 +17,7 @@ from memento_model.config import Compat
 from memento_model.story.drift import Drift, chart
 from memento_model.story.generate import StoryGenerator
 from memento_model.story.image_embed import ThumbnailEmbedder
+from memento_model.story.memory import EXPERTS, DrawnElection, MementoMemory
 from memento_model.story.page import PageFacts, StoryPage, told_settings
 from memento_model.story.plan import GenerateSettings
 from memento_model.story.storymem import StoryMemMemory
@@ -101,7 +102,10 @@ def test_it_says_what_was_remembered_and_why(whole):
     folder, _, watcher = whole
     read = Read((folder / "index.html").read_text(encoding="utf-8"))
     seen = watcher.records["01_04"]["memory"]["low"]
-    assert f"elected from {len(seen['candidates'])}" in read.text
+    assert f"{len(seen['frames'])} frames of {len(seen['candidates'])} candidates" in read.text
+    assert "the 6 best by the local score" in read.text
+    assert "then the 2 best of the rest by the global score" in read.text
+    assert "the reference pictures, all of them" in read.text  # of the first shot
     for shot, frame in seen["frames"]:
         assert (f"stills/{shot}_{frame:03d}.jpg" if shot else f"references/{frame:02d}.png") in read.files
     assert f"local {seen['local_scores'][0]:.3g}" in read.text
@@ -171,8 +175,23 @@ def test_modes_without_elections_have_pages_too(tmp_path, mode):
     page, watcher = made(tmp_path, story(3), GenerateSettings(mode=mode, steps=1, grid=GRID), memory)
     page.write(watcher.plans, watcher.records)
     read = Read((tmp_path / "index.html").read_text(encoding="utf-8"))
-    assert read.text.count("No memory was used.") == (1 if mode == "storymem" else 3)
-    assert "elected from" not in read.text
+    if mode == "wan":
+        assert read.text.count("Nothing is remembered: mode wan has no memory.") == 3
+    else:
+        assert read.text.count("Nothing is remembered: there is no shot before this one.") == 1
+        assert read.text.count("keyframes that looked new when they were made") == 2
+    assert "candidates" not in read.text
+
+
+def test_a_drawn_memory_and_a_small_one_say_so(tmp_path):
+    drawn = MementoMemory(dict.fromkeys(EXPERTS, DrawnElection(8)), 8, Compat())
+    page, watcher = made(tmp_path, story(3), SETTINGS, drawn)
+    page.write(watcher.plans, watcher.records)
+    read = Read((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert "all candidates there are: they fit into the memory, so none had to be left out" in read.text
+    assert "8 of 16 candidates, drawn at random, as these weights were trained" in read.text
+    assert "8 candidates not elected, now forgotten" in read.text
+    assert "margin" not in read.text.split("Storyboard")[1].split("01_01")[1]
 
 
 def test_drift_is_the_likeness_of_pictures(tmp_path):

@@ -15,7 +15,7 @@ from memento_model.story.plan import GenerateSettings, plan_story
 from tests.support import REPOSITORY, shared
 
 GRID = FrameGrid(num_frames=81, height=480, width=832)
-DEMO = REPOSITORY / "memento_model" / "stories" / "demo.json"
+DEMO = REPOSITORY / "memento_model" / "story" / "scripts" / "demo.json"
 
 
 def check(story, mode):
@@ -44,7 +44,7 @@ def test_every_published_story_can_be_planned(form, mode):
 
 
 def test_the_story_that_comes_along_is_sound():
-    assert Path(memento_model.__file__).parent == DEMO.parent.parent
+    assert Path(memento_model.__file__).parent == DEMO.parents[2]
     assert [fault for fault in check_story(DEMO) if fault.level != "note"] == []
     story = read_story(DEMO)
     assert story.form == "memento"

@@ -206,6 +206,7 @@ def test_attention_backends_are_selectable(tiny, backend, monkeypatch):
     wanted = model(**inputs)
     used = []
     functions = {AttentionBackendName(backend): lambda **given: used.append(1) or given["query"]}
+    before, _ = _AttentionBackendRegistry.get_active_backend()
     model.set_attention_backend(backend)
     try:
         assert (model(**inputs) - wanted).abs().max() < 1e-5
@@ -213,6 +214,7 @@ def test_attention_backends_are_selectable(tiny, backend, monkeypatch):
         model(**inputs)
     finally:
         model.reset_attention_backend()
+        _AttentionBackendRegistry.set_active_backend(before)  # diffusers changes that of the whole process
     assert len(used) == 2 * (2 + 2)  # per block: two groups, two captions
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from curation.engine.stage import StopRun
 from pipelines import generate_command
-from pipelines.generate_command import Progress
+from pipelines.generate_progress import Progress
 
 TINY = {"steps": 3, "size": "32x48", "frames": 5}
 PRELOADED = ["memento_model.story.loading", "memento_model.story.page", "pipelines.generate_command"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -21,12 +23,14 @@ from curation.engine.stage import StopRun
 from memento_model.config import Compat, FrameGrid
 from pipelines import generate_command
 from pipelines.cli import app
-from pipelines.generate_command import Order, clock, read_references, story_files
+from pipelines.generate_command import Order
+from pipelines.generate_inputs import read_references, story_files
+from pipelines.generate_progress import clock
 from pipelines.generate_settings import compat_of, parse_settings, settings_of
 from tests.pipelines.dying import TINY, in_a_process
 from tests.support import REPOSITORY
 
-DEMO = REPOSITORY / "memento_model" / "stories" / "demo.json"
+DEMO = REPOSITORY / "memento_model" / "story" / "scripts" / "demo.json"
 
 
 @pytest.fixture(autouse=True)
@@ -327,3 +331,57 @@ def test_references_cover_the_shot(tmp_path):
     assert tuple(made.shape) == (1, 3, 32, 48)
     assert (made.min(), made.max()) == (-1, 1)
     assert read_references([], settings_of(Order(), None)) is None
+
+
+# -- several processes ----------------------------------------------------------------------------------
+
+
+def torchrun(*arguments):
+    """`memento generate` in two processes that torchrun starts."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    order = ["-m", "pipelines.cli", "generate", *arguments, "--model", "debug", "--device", "cpu"]
+    size = ["--steps", "3", "--size", "32x48", "--frames", "5"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, *order, *size], capture_output=True, text=True, env=environment, timeout=280
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_of_torchrun_make_the_story_of_one(tmp_path):
+    story = script(tmp_path / "dive.json", 4)
+    run(story, output=tmp_path / "one")
+    done = torchrun(str(story), "-o", "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("4/4 01_04") == 1  # one process speaks
+    assert "2 processes together" in done.stdout
+    for number in range(1, 5):
+        one, two = (
+            json.loads((tmp_path / place / f"dive/01_{number:02d}.json").read_text())
+            for place in ("one", "two")
+        )
+        assert one["key"] == two["key"]
+        for expert in ("high", "low"):
+            assert one["memory"][expert]["frames"] == two["memory"][expert]["frames"]
+    _, said = run(story, output=tmp_path / "two")
+    assert said.count("done before") == 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_mistake_under_torchrun_is_told_once(tmp_path):
+    done = torchrun(str(tmp_path / "nowhere.json"), "-o", "two")
+    assert done.returncode != 0
+    assert done.stderr.count("memento: ") == 1
+    assert not (tmp_path / "two").exists()
+
+
+def test_a_device_of_its_own_is_refused_where_several_compute(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(StopRun, match="--device cuda:1: 2 processes take a device each; use cuda or cpu"):
+        generate_command.main(
+            Order(stories=[script(tmp_path / "dive.json", 1)], output=tmp_path / "out"),
+            {"model": "debug", "device": "cuda:1"},
+            Console(file=io.StringIO()),
+        )

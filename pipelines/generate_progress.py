@@ -1,0 +1,106 @@
+"""What a user sees while a story is made: a line per shot, previews, the page."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from memento_model.story.page import StoryPage
+    from memento_model.story.plan import ShotPlan
+
+PREVIEWS = 8
+"""Previews of a shot on its way."""
+
+
+class Progress:
+    """A line per shot, previews, and the page; what the generator tells becomes what the user sees."""
+
+    def __init__(self, folder: Path, page: StoryPage, console: Console) -> None:
+        self._folder, self._page, self._console = folder, page, console
+        self._plans: list[ShotPlan] = []
+        self._finished: set[str] = set()
+        self._took: list[float] = []
+        self._began = 0.0
+        self._status: Any = None
+
+    def story(self, plans: Sequence[ShotPlan], aside: Sequence[str]) -> None:
+        """The work begins."""
+        self._plans = list(plans)
+        if aside:
+            told = f"{len(aside)} shots made otherwise were put aside, into {self._folder / 'earlier'}"
+            self._console.print(told, style="yellow")
+        self._clear_previews()
+
+    def begin(self, plan: ShotPlan) -> None:
+        """A shot is made now."""
+        self._page.write(self._plans, self._finished)
+        if self._console.is_terminal:
+            self._status = self._console.status(f"{plan.stem}")
+            self._status.start()
+        self._began = time.monotonic()
+
+    def step(self, plan: ShotPlan, number: int, steps: int, preview: Callable[[], np.ndarray]) -> None:
+        """A solver step is done."""
+        if self._status is not None:
+            took = time.monotonic() - self._began
+            left = clock(took / number * (steps - number))
+            self._status.update(f"{plan.stem}: step {number} of {steps}, {left} left for this shot")
+        every = max(1, steps // PREVIEWS)
+        if number % every == 0 and number < steps:
+            from memento_model.story.video import write_picture
+
+            place = self._folder / "preview" / f"{plan.stem}.jpg"
+            place.parent.mkdir(exist_ok=True)
+            part = place.with_name(f".{place.name}")
+            write_picture(part, preview())
+            os.replace(part, place)
+            if number == every:
+                self._page.write(self._plans, self._finished, place)
+
+    def shot(self, plan: ShotPlan, record: Mapping[str, Any], *, reused: bool) -> None:
+        """A shot is done or was there already."""
+        self._finished.add(plan.stem)
+        place = f"{plan.index + 1}/{len(self._plans)} {plan.stem} {plan.task}"
+        if reused:
+            self._console.print(f"{place}: done before", style="dim")
+            return
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+        self._took.append(time.monotonic() - self._began)
+        left = len(self._plans) - plan.index - 1
+        eta = f", about {clock(left * sum(self._took) / len(self._took))} left" if left else ""
+        self._console.print(f"{place}: {clock(self._took[-1])}{eta}")
+        self._clear_previews()
+        self._page.write(self._plans, self._finished)
+
+    def done(self) -> None:
+        """The film is there."""
+        self._clear_previews()
+        self._page.write(self._plans, self._finished)
+
+    def _clear_previews(self) -> None:
+        place = self._folder / "preview"
+        for path in [*place.glob("*.jpg"), *place.glob(".*.jpg")]:
+            path.unlink()
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
+
+
+def clock(seconds: float) -> str:
+    """A time for people: `1.4 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
