@@ -66,7 +66,8 @@ def _train(config: TrainConfig, resume: str, console: Console) -> Path:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    folder = Path(config.output) / config.expert
+    folder, refused = Path(config.output) / config.expert, _refusal(config)
+    refused.unlink(missing_ok=True)
     trainer: Any = TorchTrainer(
         work,
         train_loop_config={"config": config, "resume": resume},
@@ -90,7 +91,14 @@ def _train(config: TrainConfig, resume: str, console: Console) -> Path:
     finally:
         stop.set()
         teller.join()
+    if refused.exists():
+        raise StopRun(refused.read_text(encoding="utf-8"))
     return folder
+
+
+def _refusal(config: TrainConfig) -> Path:
+    """Where a process writes that a run cannot be, so that Ray does not try it again."""
+    return Path(config.output) / ".ray" / f"{config.expert}.refused"
 
 
 def work(asked: dict[str, Any]) -> None:
@@ -98,9 +106,19 @@ def work(asked: dict[str, Any]) -> None:
     from memento_model.distributed.launch import launched
     from pipelines.train_command import train
 
+    from memento_model.errors import CheckpointError, DataError
+
     config = asked["config"]
-    with launched(context_parallel=config.scale.context_parallel) as world:
-        train(config, world, asked["resume"], Console(quiet=not world.is_first))
+    refused = _refusal(config)
+    if refused.exists():
+        return  # Ray's second attempt at what a user has to mend
+    try:
+        with launched(context_parallel=config.scale.context_parallel) as world:
+            train(config, world, asked["resume"], Console(quiet=not world.is_first))
+    except (CheckpointError, DataError, StopRun) as error:
+        refused.parent.mkdir(parents=True, exist_ok=True)
+        refused.write_text(str(error), encoding="utf-8")
+        raise
 
 
 def _tell(log: Path, steps: int, console: Console, stop: threading.Event) -> None:

@@ -62,12 +62,15 @@ class Aesthetic(Stage):
         return aesthetic_scorer.choose(self.model)
 
     def settled(self) -> tuple[Aesthetic, str]:
-        """With `auto` decided; what is missing of a model that was asked for is said at once."""
+        """With `auto` decided; what is missing of a model that was asked for is said at once.
+
+        That nothing is here for `auto` is no news for every run: `memento doctor` says it.
+        """
         choice = self.choice()
         because = f" (auto: {choice.why})" if choice.why else ""
         stage = replace(self, model=choice.model)
         if choice.model == OFF:
-            return stage, f"no aesthetic scores{because}; docs/tiers.md" if because else ""
+            return stage, ""
         folder = Path(choice.model).expanduser()
         if aesthetic_scorer.folder_of(choice.model) and folder.is_dir():
             stage = replace(stage, model=str(folder.absolute()))  # workers stand elsewhere

@@ -73,6 +73,9 @@ class OptimConfig:
     Attributes:
         lr: learning rate after the warm-up.
         query_lr_ratio: of the queries, as a share of `lr`.
+        query_steps: the queries' schedule ends after so many steps and they stay as they are then; None is
+            the whole run. For sets so small that the rest comes to know them by heart: from then on the loss
+            no longer tells which memory helps, and the picks would drift.
         betas, eps, weight_decay: of AdamW.
         states: `fp32`, or `8bit` (bitsandbytes) optimiser states.
         max_grad_norm: gradients are clipped to this norm.
@@ -84,6 +87,7 @@ class OptimConfig:
 
     lr: float = 1e-5
     query_lr_ratio: float = 1.0
+    query_steps: int | None = None
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.01

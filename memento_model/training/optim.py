@@ -36,6 +36,12 @@ def lr_at(step: int, config: OptimConfig, num_steps: int) -> float:
     return config.lr * (config.min_lr_ratio + (1 - config.min_lr_ratio) * share)
 
 
+def query_lr_at(step: int, config: OptimConfig, num_steps: int) -> float:
+    """Learning rate of the queries: a share of the others', on a schedule of their own length; then zero."""
+    end = num_steps if config.query_steps is None else min(config.query_steps, num_steps)
+    return lr_at(step, config, end) * config.query_lr_ratio if step < end else 0.0
+
+
 class Optimiser:
     """One update of all trainable weights: clip, check, step, average.
 
@@ -60,7 +66,7 @@ class Optimiser:
         self.parameters = dict(parameters)
         self.config, self.num_steps = config, num_steps
         groups = grouped(self.parameters)
-        self._ratios = [config.query_lr_ratio if queries else 1.0 for queries in groups]
+        self._of_queries = list(groups)
         self.adam = _adam(list(groups.values()), config)
         device = next(iter(self.parameters.values())).device
         self.skipped = torch.zeros((), device=device)
@@ -83,8 +89,8 @@ class Optimiser:
         bad = (~torch.isfinite(norm)).float()
         self.skipped += bad
         lr = lr_at(number, self.config, self.num_steps)
-        for group, ratio in zip(self.adam.param_groups, self._ratios, strict=True):
-            group["lr"] = lr * ratio
+        for group, queries in zip(self.adam.param_groups, self._of_queries, strict=True):
+            group["lr"] = query_lr_at(number, self.config, self.num_steps) if queries else lr
         if self.config.states == "8bit":
             if not bad.item():  # bitsandbytes has no switch on the device
                 self.adam.step()

@@ -157,14 +157,14 @@ def test_off_gives_nulls_and_opens_nothing(film_row, tmp_path):
     assert not stage.occupies().actors
 
 
-def test_auto_decides_once_and_says_so(monkeypatch, tmp_path):
+def test_auto_decides_once_and_is_silent_where_nothing_is_here(monkeypatch, tmp_path):
     monkeypatch.setenv("MEMENTO_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(aesthetic_scorer, "available", lambda package: True)
     stage, note = Aesthetic().settled()
 
     assert stage == Aesthetic(model="off")
-    assert note == "no aesthetic scores (auto: no weights here: memento weights pull clip-l14); docs/tiers.md"
+    assert note == ""
     with pytest.raises(WeightsMissing, match="no such folder"):
         Aesthetic(model=str(tmp_path / "none")).settled()
 
