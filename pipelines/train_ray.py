@@ -104,9 +104,8 @@ def _refusal(config: TrainConfig) -> Path:
 def work(asked: dict[str, Any]) -> None:
     """What each process does."""
     from memento_model.distributed.launch import launched
-    from pipelines.train_command import train
-
     from memento_model.errors import CheckpointError, DataError
+    from pipelines.train_command import train
 
     config = asked["config"]
     refused = _refusal(config)
