@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
+import sys
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 
@@ -17,13 +21,22 @@ def require(module: str, *, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtra(
-            f"{module} is not usable here ({error}); install it with: uv pip install 'memento-video[{extra}]'"
+            f"{module} is not usable here ({error}); get it with: {install_command(extra)}"
         ) from error
 
 
 def install_command(extra: str) -> str:
     """What to type in the project's folder to get the packages of an extra."""
-    return f"uv pip install -e '.[{extra}]'"
+    return f"{_installer()} pip install -e '.[{extra}]'"
+
+
+def _installer() -> str:
+    """How `uv` is called from here: it lies beside Python, which an environment that is not active hides."""
+    beside = Path(sys.executable).with_name("uv")
+    if shutil.which("uv") or not beside.is_file():
+        return "uv"
+    inside = beside.is_relative_to(Path.cwd())
+    return os.path.relpath(beside) if inside else str(beside)
 
 
 def available(module: str) -> bool:

@@ -1,12 +1,16 @@
 """Our transformer and queries against plain ones with the published code's choices (`perf.model_plain`).
 
-    python -m perf.model [--repeat 9] [--threads 1] [--sizes debug,mid,full-queries]
+    python -m perf.model [--repeat 9] [--threads 1] [--sizes debug,small,mid,full-queries]
     python -m perf.model --device cuda        # one block at full size as well
 
 Same weights and inputs, results compared in the same run; calls alternate, and a ratio is the median of the
 ratios of neighbouring calls, so that other work on the machine touches both sides. On one thread time is the
 processor's, without waiting for others; on several it is the clock's. Peak memory is the largest
 sum of live allocations during a call, from PyTorch's own allocation events, above what was there before.
+
+`debug` is model and picture size of `make train`. Its 210 tokens are too few for the choices to count: most
+of the time goes into the products with weights, which both sides share, and the queries' calls cost more than
+their arithmetic. `small` is the same model on pictures of twice the sides, `mid` a wider one.
 """
 
 from __future__ import annotations
@@ -63,6 +67,7 @@ class Size:
 def sizes() -> dict[str, Size]:
     debug = Debug()
     _, frames, rows, columns = debug.grid.latent_shape
+    layout = Layout(identity_frames=1, memory_frames=8, target_frames=frames)
     mid = replace(
         debug.model,
         width=512,
@@ -74,9 +79,8 @@ def sizes() -> dict[str, Size]:
         text_len=512,
     )
     return {
-        "debug": Size(
-            debug.model, Layout(identity_frames=1, memory_frames=8, target_frames=frames), (rows, columns)
-        ),
+        "debug": Size(debug.model, layout, (rows, columns)),
+        "small": Size(debug.model, layout, (2 * rows, 2 * columns)),
         "mid": Size(mid, Layout(identity_frames=1, memory_frames=8, target_frames=5), (20, 32)),
         "full-queries": Size(
             ModelConfig(), Layout(memory_frames=8, target_frames=21), (60, 104), queries_only=True
@@ -261,7 +265,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--sizes", default="debug,mid")
+    parser.add_argument("--sizes", default="debug,small,mid")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument(
         "--peak-tflops", type=float, default=989.0, help="dense bf16 of the GPU; H100, H200: 989"

@@ -80,12 +80,13 @@ def summary(data: ReportData) -> Iterator[str]:
     from benchmark.encoders.weights import TABLE, command
 
     shots = sum(len(story.shots) for story in data.stories)
+    stories = "1 story" if len(data.stories) == 1 else f"{len(data.stories)} stories"
     for method in data.compared():
         there = sum(map(len, method.videos.values()))
         whole = "" if there == shots else f" ({'; '.join(method.missing[:3])})"
         work = method.work
         yield (
-            f"{method.name}: {there} of {shots} shots, stories: {len(data.stories)}{whole}; "
+            f"{method.name}: {there} of {shots} shots of {stories}{whole}; "
             f"{work['decode_passes']} of {work['videos']} videos decoded in this run"
         )
     lacking = [metric.title for metric in data.metrics if metric.reason]
@@ -97,7 +98,8 @@ def summary(data: ReportData) -> Iterator[str]:
         yield "Weights are missing; bring them with:\n  " + "\n  ".join(pulls)
     else:
         # One line per cause: encoders that lack the same package say the same.
-        yield from dict.fromkeys(line.split(": ")[-1] for line in missing.values())
+        for line in dict.fromkeys(line.split(": ")[-1] for line in missing.values()):
+            yield f"For the learned columns, first the packages: {line}; then the weights (docs/evaluate.md)"
     if any(encoder.random for encoder in data.encoders):
         yield "The encoders' weights are random numbers: learned scores mean nothing."
 

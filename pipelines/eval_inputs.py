@@ -218,6 +218,5 @@ def odd_lengths(submission: Submission) -> Iterator[str]:
 def _generated_from(specs: Sequence[MethodSpec]) -> Iterator[tuple[str, str]]:
     for spec in specs:
         scripts, _ = load_stories(scripts_beside(spec.path))
-        forms = {"rewritten" if story.source == MEMENTO else "original" for story in scripts.values()}
-        if len(forms) == 1:
+        if len(forms := {story.source for story in scripts.values() if story.source}) == 1:
             yield spec.name, forms.pop()

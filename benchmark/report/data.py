@@ -302,7 +302,7 @@ def _warnings(evaluation: Evaluation, metrics: Sequence[MetricFact]) -> list[str
     for precision in sorted({f.precision for f in evaluation.encoders if not f.missing} - {"fp32"}):
         found.append(f"encoders ran in {precision}: another recipe than fp32, with other numbers")
     if unavailable := [metric.title for metric in metrics if metric.reason]:
-        found.append(f"{len(unavailable)} columns are unavailable: {', '.join(unavailable)}")
+        found.append(f"{len(unavailable)} columns are unavailable: {'; '.join(unavailable)}")
     if line := small_sample_line(len(evaluation.stories)):
         found.append(line)
     for method in evaluation.methods:

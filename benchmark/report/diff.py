@@ -295,7 +295,9 @@ def _line(cell: Moved) -> str:
     first, second = (shown(c.value, cell.metric) for c in (cell.first, cell.second))
     text = f"{cell.method}, {cell.metric.title} ({cell.metric.name}): {first} to {second}"
     if cell.shift is not None:
-        text += f" ({cell.shift:+.4f}, {'outside' if cell.beyond else 'inside'} the first interval)"
+        known = cell.first is not None and cell.first.low is not None
+        where = f"{'outside' if cell.beyond else 'inside'} the first interval" if known else "no interval"
+        text += f" ({cell.shift:+.4f}, {where})"
     return f"{text}; {cell.note}" if cell.note else text
 
 

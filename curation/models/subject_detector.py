@@ -21,7 +21,7 @@ import numpy as np
 
 from curation import weights
 from curation.engine.stage import Row
-from curation.optional import MissingExtra, available
+from curation.optional import MissingExtra, available, install_command
 
 BACKENDS = ("auto", "opencv", "yolox", "yolo")
 PERSON, FACE, REGION = "person", "face", "region"
@@ -133,9 +133,7 @@ def choose(backend: str = "auto", path: str | None = None, *, allow_download: bo
 
 def _choose_yolo(path: str | None) -> Choice:
     if not available("ultralytics"):
-        raise MissingExtra(
-            "the yolo detector needs Ultralytics; install it with: uv pip install 'memento-video[yolo]'"
-        )
+        raise MissingExtra(f"the yolo detector needs Ultralytics; get it with: {install_command('yolo')}")
     if not path:
         raise weights.WeightsMissing(
             "the yolo detector needs a weights file of yours (a .pt of Ultralytics); give its path"

@@ -224,7 +224,11 @@ def film_verdict(row: Row) -> tuple[str, str | None, str | None]:
     by_loss = sorted(lost.items(), key=lambda x: (-x[1], x[0]))
     why = ", ".join(f"{words.get(reason, reason)} {s:.1f} s" for reason, s in by_loss)
     helps = [p for p in row["preset_coverage"] or [] if p["num_sequences"]]
+    length = sum(lost.values())
+    shortest = min(settings["min_window_s"] for settings in PRESETS.values())
     advice = "no preset keeps anything of it"
+    if length < shortest:
+        advice = f"the film lasts {length:.1f} s, a sequence at least {shortest:.0f} s in every preset"
     if helps:
         advice = "would keep something: " + ", ".join(
             f"preset {p['preset']} ({p['num_sequences']} of {p['covered_s']:.1f} s)" for p in helps

@@ -48,8 +48,10 @@ def shard_transformer(transformer: MementoTransformer, mesh: DeviceMesh) -> None
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
     for block in transformer.blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
-    # FSDP2 hangs its backward hook on the output, which an in-place operation on a view would lose.
+    # FSDP2 hangs its backward hook on outputs, which an in-place operation on a view would lose.
     transformer.register_forward_hook(lambda module, inputs, output: output.clone())
+    embed_text = transformer.embed_text
+    transformer.embed_text = lambda text: embed_text(text).clone()  # type: ignore[method-assign]
     fully_shard(transformer, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
     register_fsdp_forward_method(transformer, "embed_text")
 

@@ -207,7 +207,8 @@ class Recorder:
         if run.world.is_first:
             for path in made:
                 for tracker in self._trackers:
-                    tracker.picture(run.step, path.stem, path)
+                    # One name for all steps, so that they can be leafed through.
+                    tracker.picture(run.step, f"sheet-{path.stem.rpartition('-')[2]}", path)
         self._mark = time.monotonic()
 
 

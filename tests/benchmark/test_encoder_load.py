@@ -16,6 +16,7 @@ from benchmark.encoders import load
 from benchmark.encoders.load import chosen_device, encoders_for, needed
 from benchmark.evaluation import EncoderFact
 from benchmark.presets import PRESETS, preset
+from curation.optional import install_command
 from tests.benchmark import small_encoders
 from tests.benchmark.small_encoders import clip_state, dinov2_state, pictures, viclip_state, write
 
@@ -221,7 +222,7 @@ def test_packages_that_are_not_installed(full, monkeypatch):
     monkeypatch.setattr(load, "available", lambda module: module != "timm")
     for random in (True, False):
         line = encoders_for(MEMENTO, random=random).missing["dinov2-b14"]
-        assert line == "dinov2-b14: timm not installed; get it with: uv pip install -e '.[eval]'"
+        assert line == f"dinov2-b14: timm not installed; get it with: {install_command('eval')}"
 
 
 def test_libraries_that_are_broken(full, monkeypatch):

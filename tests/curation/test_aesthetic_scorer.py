@@ -13,6 +13,7 @@ from tests.support import GOLDEN
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from curation.optional import install_command
 from tests.curation.tiny_clip import save_clip
 
 
@@ -91,7 +92,7 @@ def test_auto_needs_the_weights(nowhere, monkeypatch):
     assert (choice.model, choice.why) == ("off", "no weights here: memento weights pull clip-l14")
     assert choose("off").why == ""
     monkeypatch.setattr(aesthetic_scorer, "available", lambda package: package != "torch")
-    assert choose("auto").why == "torch not installed: uv pip install -e '.[aesthetic]'"
+    assert choose("auto").why == f"torch not installed: {install_command('aesthetic')}"
 
 
 def test_auto_finds_what_the_benchmark_pulled(nowhere, clip):

@@ -174,6 +174,12 @@ def test_film_verdict_says_why_and_what_would_help(tmp_path):
     assert "paper-table (1 of 36.0 s)" in detail
 
 
+def test_a_film_shorter_than_any_sequence_is_told_so(tmp_path):
+    detail = film_verdict(sequenced(usable(film([6] * 2)), tmp_path))[2]
+
+    assert "the film lasts 12.0 s, a sequence at least 30 s in every preset" in detail
+
+
 def test_film_verdict_leaves_others_alone(tmp_path):
     good = sequenced(usable(film([10] * 5)), tmp_path)
     settled = {**good, "status": "failed", "reason": "cannot_open", "detail": "x", "windows": None}

@@ -77,5 +77,21 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
         Recorder(tmp_path).begin(run)
 
 
+def test_tensorboard_shows_numbers_and_sheets(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    watch = replace(config().watch, log_every=1, validate_every=2, sample_every=2, trackers=("tensorboard",))
+    run = run_of(config(watch=watch))
+    held = Feed(sequences(3)[2:], InMemory(), run.config)
+    fit(run, Recorder(tmp_path, validation=held, paint=Painter(held, DctCodec, count=1)), Quiet())
+    shown = EventAccumulator(str(tmp_path / "tensorboard"))
+    shown.Reload()
+    logged = {entry["step"]: entry["loss"] for entry in lines(tmp_path) if "loss" in entry}
+    assert {e.step: e.value for e in shown.Scalars("loss")} == pytest.approx(logged)
+    assert [e.step for e in shown.Scalars("validation")] == [2, 4]
+    assert [e.step for e in shown.Images("sheet-0")] == [2, 4]
+
+
 def test_durations():
     assert [duration(s) for s in (5, 65, 3700)] == ["5 s", "1 min 5 s", "1 h 1 min"]

@@ -94,7 +94,8 @@ def test_without_arguments_what_generate_left_is_evaluated(tmp_path):
     (method,) = data.compared()
     assert (method.name, len(method.videos["tale"])) == ("generated", 3)
     assert data.choices["prompts"][0] == "rewritten"
-    assert data.environment["prompts generated"] == "rewritten"
+    assert data.environment["prompts generated"] == "memento"
+    assert not any("made from" in flag for row in data.fairness for flag in row.flags)
     assert [file for file, _ in method.ignored] == ["tale/story.mp4"]
 
 
@@ -115,7 +116,7 @@ def test_broken_missing_and_further_files_are_a_line_each_and_the_rest_is_scored
     assert "tale 01_02: a/tale/01_02.mp4" in output.replace(str(tmp_path) + "/", "")
     assert "tale 01_03" in output
     assert "a: tale 02_02: 4 frames where 10 are usual" in output
-    assert "a: 3 of 6 shots of 1 stories (tale: 3 of 6 missing: 01_02, 01_03, 02_01)" in output
+    assert "a: 3 of 6 shots of 1 story (tale: 3 of 6 missing: 01_02, 01_03, 02_01)" in output
     data = read_results("out")
     assert data.compared()[0].ignored == [["tale/07_01.mp4", "the script of tale has no shot 07_01"]]
     assert data.compared()[0].scores["motion"].coverage["units"][0] == 3
@@ -145,7 +146,7 @@ def test_ranges_of_one_file_are_shots(tmp_path):
     entry = {"path": "film.mp4", "story": "tale", "shots": [[0, 8], [8, 16], [16, 24]]}
     (tmp_path / "ranges.json").write_text(json.dumps({"format": "memento-ranges/1", "videos": [entry]}))
     output = evaluated("holo=ranges.json", "--stories", scripts, "-o", "out")
-    assert "holo: 3 of 3 shots of 1 stories; 1 of 1 videos decoded" in output
+    assert "holo: 3 of 3 shots of 1 story; 1 of 1 videos decoded" in output
     assert read_results("out").compared()[0].scores["duration_s"].cells["macro"].value == 0.5
 
 
