@@ -173,6 +173,7 @@ def train(config: TrainConfig, world: World, resume_mode: str, console: Console)
     fit(run, watch, train_state.Checkpoints(folder, config.watch.keep_last))
     last = train_state.step_folders(folder)[-1] if world.is_first else folder
     say(f"checkpoint: {last}")
+    say(f"what it learned, in pictures: {folder / 'pictures'}; tell a story with it: memento generate")
     return last
 
 
@@ -254,13 +255,14 @@ def show_plan(config: TrainConfig, console: Console, *, whole: bool) -> None:
         f"{config.name}: {(counts.frozen + counts.trained) / 1e6:,.1f} M weights",
         f"{counts.trained / 1e6:,.1f} M of them trained",
         f"up to {counts.tokens:,} tokens and {counts.flops / 1e12:,.3g} TFLOP a sample",
-        f"estimated memory {budget(config, devices).total:.2f} GiB on each of {devices} device(s)",
+        f"memory as it is set {budget(config, devices).total:.2f} GiB on each of {devices} device(s)",
         f"cache about {cache_bytes(config, 1000) / 2**30:.1f} GiB for 1000 clips",
     ]
     console.print(", ".join(told))
     if not whole:
         return
-    table = Table("estimates, GiB a device", title=f"{config.name}: what it needs, and what to set")
+    table = Table(title=f"{config.name}: what it needs, and what to set")
+    table.add_column("estimates, GiB a device", no_wrap=True, min_width=len(max(SHOWN, key=len)))
     advised = [(machine, *advice(config, machine)) for machine in MACHINES]
     for machine, _, _ in advised:
         table.add_column(f"--memory {machine.name}", justify="right")

@@ -155,9 +155,9 @@ def test_analysis_with_it_sees_the_same_frames(decord, tmp_path):
 
 def test_what_to_install_is_said_before_anything_runs(monkeypatch):
     monkeypatch.setitem(sys.modules, "decord", None)
-    with pytest.raises(MissingExtra, match=r"memento-video\[decord\]"):
+    with pytest.raises(MissingExtra, match=r"pip install -e .*\[decord\]"):
         Analyse(decoder="decord").fingerprint()
-    with pytest.raises(MissingExtra, match=r"memento-video\[decord\]"):
+    with pytest.raises(MissingExtra, match=r"pip install -e .*\[decord\]"):
         Analyse(decoder="decord").worker()
     with pytest.raises(ValueError, match="pyav, decord"):
         Analyse(decoder="ffmpeg")
