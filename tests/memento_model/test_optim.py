@@ -12,7 +12,7 @@ pytest.importorskip("diffusers")
 
 from curation.optional import MissingExtra
 from memento_model.training.config import OptimConfig
-from memento_model.training.optim import Optimiser, lr_at
+from memento_model.training.optim import Optimiser, lr_at, query_lr_at
 
 
 def weight(size=64, seed=0, scale=0.014):
@@ -145,3 +145,15 @@ def test_queries_have_their_own_rate():
         (p.detach() - start).abs().mean().item() for p, start in zip((ours, queries), starts, strict=True)
     ]
     assert moved == pytest.approx([1e-2, 1e-3], rel=1e-3)
+
+
+def test_queries_can_end_before_the_run():
+    """A schedule of their own length, then nothing; without one they follow the others to the end."""
+    config = OptimConfig(lr=1.0, query_lr_ratio=0.5, warmup_steps=2, query_steps=6)
+    made = [query_lr_at(step, config, 10) for step in range(10)]
+    assert made[:2] == [0.25, 0.5]
+    assert made[2] == pytest.approx(0.5)
+    assert made[5:] == pytest.approx([0.0] * 5)
+    assert 0 < made[4] < made[3] < made[2]
+    whole = OptimConfig(lr=1.0, query_lr_ratio=0.5, warmup_steps=2)
+    assert [query_lr_at(s, whole, 10) for s in range(10)] == [0.5 * lr_at(s, whole, 10) for s in range(10)]
