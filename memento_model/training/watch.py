@@ -13,6 +13,7 @@ import itertools
 import json
 import math
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +37,7 @@ MAX_VALIDATION = 32
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "B200": 2250.0, "A100": 312.0, "L40S": 362.0, "4090": 165.0}
 """Dense bf16 of each kind of GPU, from the makers' data sheets; part of the device's name."""
 LOG = "log.jsonl"
+WANDB_ID = "wandb-id.txt"
 
 
 class Tracker(Protocol):
@@ -78,13 +80,23 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A W&B run; with `WANDB_MODE=offline` it stays in the run's folder."""
+    """A W&B run; with `WANDB_MODE=offline` it stays in the run's folder.
 
-    def __init__(self, folder: Path, name: str, config: Mapping[str, Any]) -> None:
+    Args:
+        folder: of the run; keeps the id, so that a run that is resumed goes on under the same one.
+        name: shown.
+        config: shown.
+        fresh: the run begins, so it gets an id of its own even where another one was in this folder.
+    """
+
+    def __init__(self, folder: Path, name: str, config: Mapping[str, Any], *, fresh: bool) -> None:
         self._wandb = require("wandb", extra="train-watch")
+        kept = folder / WANDB_ID
+        if fresh or not kept.exists():
+            kept.write_text(uuid.uuid4().hex[:12])
         self._run = self._wandb.init(
             project="memento", name=name, dir=str(folder), config=dict(config), resume="allow",
-            id=f"{name}-{folder.name}",
+            id=kept.read_text(),
         )  # fmt: skip
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
@@ -111,7 +123,7 @@ def trackers(run: Run, folder: Path) -> list[Tracker]:
         if name == "tensorboard":
             made.append(TensorBoard(folder))
         else:
-            made.append(WeightsAndBiases(folder, run.config.name, told(run.config)))
+            made.append(WeightsAndBiases(folder, run.config.name, told(run.config), fresh=not run.step))
     return made
 
 

@@ -134,6 +134,31 @@ def test_what_cannot_be_trained_is_refused(monkeypatch):
         made(weight(), states="8bit")
 
 
+def test_states_of_8_bits_follow_those_of_32():
+    """The real bitsandbytes: nearly the same way down, a quarter of the memory, no step on bad gradients."""
+    pytest.importorskip("bitsandbytes")
+    size = 8192  # smaller tensors keep fp32 states
+    goal = weight(size, seed=3, scale=1.0).detach()
+    losses = {}
+    for states in ("fp32", "8bit"):
+        parameter = weight(size)
+        optimiser = made(parameter, lr=0.05, weight_decay=0.0, states=states)
+        for step in range(60):
+            loss = (parameter - goal).square().mean()
+            loss.backward()
+            optimiser.step(step)
+        losses[states] = loss.item()
+    assert losses["fp32"] < 0.02
+    assert losses["8bit"] == pytest.approx(losses["fp32"], abs=0.02)
+    kept = optimiser.adam.state[parameter]
+    assert kept["state1"].dtype == kept["state2"].dtype == torch.uint8
+    before = parameter.detach().clone()
+    parameter.grad = torch.full((size,), torch.nan)
+    optimiser.step(60)
+    assert torch.equal(parameter, before)
+    assert optimiser.skipped == 1
+
+
 def test_queries_have_their_own_rate():
     ours, queries = weight(), weight(seed=1)
     starts = ours.detach().clone(), queries.detach().clone()

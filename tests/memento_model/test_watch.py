@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -17,7 +19,16 @@ from curation.optional import MissingExtra
 from memento_model.codecs.dct import DctCodec
 from memento_model.training.pictures import Painter
 from memento_model.training.trainer import Feed, fit
-from memento_model.training.watch import LOG, Recorder, cut_log, duration, summary, validate
+from memento_model.training.watch import (
+    LOG,
+    WANDB_ID,
+    Recorder,
+    cut_log,
+    duration,
+    summary,
+    trackers,
+    validate,
+)
 from tests.memento_model.in_memory import InMemory, Quiet, config, run_of, sequences, weights
 
 
@@ -91,6 +102,31 @@ def test_tensorboard_shows_numbers_and_sheets(tmp_path):
     assert {e.step: e.value for e in shown.Scalars("loss")} == pytest.approx(logged)
     assert [e.step for e in shown.Scalars("validation")] == [2, 4]
     assert [e.step for e in shown.Images("sheet-0")] == [2, 4]
+
+
+def test_wandb_keeps_numbers_and_sheets_without_a_network(tmp_path, monkeypatch):
+    """The real client, offline: its file holds what the log says, and a resumed run keeps its id."""
+    pytest.importorskip("wandb")
+    for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    watch = replace(config().watch, log_every=1, validate_every=2, sample_every=2, trackers=("wandb",))
+    run = run_of(config(watch=watch))
+    held = Feed(sequences(3)[2:], InMemory(), run.config)
+    recorder = Recorder(tmp_path, validation=held, paint=Painter(held, DctCodec, count=1))
+    fit(run, recorder, Quiet())
+    (kept,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    written = np.array([float(number) for number in re.findall(rb"\d+\.\d+", kept.read_bytes())])
+    logged = [entry["loss"] for entry in lines(tmp_path) if "loss" in entry]
+    assert len(logged) == 4
+    assert all(np.isclose(written, loss, rtol=1e-5).any() for loss in logged)
+    assert list(tmp_path.glob("wandb/offline-run-*/files/media/images/sheet-0*.png"))
+    first = (tmp_path / WANDB_ID).read_text()
+    assert first in kept.name
+    for step, stays in ((2, True), (0, False)):
+        run.step = step
+        for tracker in trackers(run, tmp_path):
+            tracker.close()
+        assert ((tmp_path / WANDB_ID).read_text() == first) is stays
 
 
 def test_durations():
