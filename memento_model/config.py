@@ -128,6 +128,7 @@ class Layout:
 
 
 Expert = Literal["high", "low"]
+QueryGradient = Literal["picked", "all"]
 """High noise (early steps; diffusers' `transformer`) or low noise (`transformer_2`)."""
 
 
@@ -148,6 +149,8 @@ class Compat:
         drop_repeated_first_frame: leave out the first frame of a shot that continues the one before, as
             StoryMem does.
         queries: whether each expert keeps a memory pool of its own or both use the low-noise expert's.
+        query_gradient: which candidates a loss teaches the queries about: `picked` ones alone (official
+            trainer), or `all` (`keyframe_query.select`).
         timestep: `fp32`, or `bf16_legacy` (the official trainer rounds timesteps to bf16).
         residual: dtype of the residual stream.
     """
@@ -161,6 +164,7 @@ class Compat:
     tm2v_cfg_bonus: float = 1.5
     drop_repeated_first_frame: bool = False
     queries: Literal["per_expert", "low"] = "per_expert"
+    query_gradient: QueryGradient = "picked"
     timestep: Literal["fp32", "bf16_legacy"] = "fp32"
     residual: Literal["fp32", "bf16"] = "fp32"
 

@@ -133,7 +133,7 @@ class PlainStep:
         positions = torch.tensor([query_positions(times, made["start"])])
         contexts = [self.transformer.embed_text(rows[None]) for rows in made["text"][1:3]]
         scores = checkpoint(self._scores, candidates[None], positions, *contexts, use_reentrant=False)
-        selection = select(scores, self.config.model, straight_through=True)
+        selection = select(scores, self.config.model, gradient="picked")
         picked = selection.picked_bk[0].tolist()
         memory = Memory(
             latents_cmhw=selection.take(candidates[None])[0], times=tuple(times[i] for i in picked)

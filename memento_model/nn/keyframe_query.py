@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from memento_model.config import ModelConfig
+from memento_model.config import ModelConfig, QueryGradient
 from memento_model.nn.rope import axis_turns
 
 
@@ -34,7 +34,7 @@ class Selection:
     Attributes:
         picked_bk: indices of candidates, local picks by descending score, then global ones.
         num_local: how many of them the local group picked; the same in every sample.
-        weights_bkf: one-hot rows; in training their gradient is that of the softmax over the scores.
+        weights_bkf: one-hot rows; in training their gradient is that of a softmax over the scores.
         scores_bqf: of every query, local rows first.
         local_scores_bf, global_scores_bf: means over either group's queries.
         margin_b: smallest score gap between the last frame picked and the first one not picked, over both
@@ -74,11 +74,15 @@ class KeyframeQuery(nn.Module):
 
     Works in fp32 whatever the type of its weights. It stands outside the transformer: once per shot, never
     sharded or compiled with it. Parameter names are the official ones below `keyframe_query.`.
+
+    Args:
+        config: shape, numbers of queries and picks.
+        gradient: see `select`; matters in training alone.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, gradient: QueryGradient = "picked") -> None:
         super().__init__()
-        self.config = config
+        self.config, self.gradient = config, gradient
         width = config.width
         self.queries = nn.Parameter(torch.empty(config.num_local_queries, width))
         self.queries_global = nn.Parameter(torch.empty(config.num_global_queries, width))
@@ -129,7 +133,7 @@ class KeyframeQuery(nn.Module):
         with torch.autocast(candidates_bcfhw.device.type, enabled=False):
             rows_bqd = self._read_text(local_context_btd.float(), global_context_btd.float())
             scores_bqf = self._score(rows_bqd, candidates_bcfhw.float(), positions_bf)
-        return select(scores_bqf, self.config, straight_through=soft)
+        return select(scores_bqf, self.config, gradient=self.gradient if soft else None)
 
     def _read_text(self, *contexts_btd: Tensor) -> Tensor:
         """Rows [b, q, d] after the local queries read the first context and the global ones the second."""
@@ -208,14 +212,17 @@ class KeyframeQuery(nn.Module):
                 )
 
 
-def select(scores_bqf: Tensor, config: ModelConfig, *, straight_through: bool) -> Selection:
+def select(scores_bqf: Tensor, config: ModelConfig, *, gradient: QueryGradient | None) -> Selection:
     """Pick whole frames from scores; equal scores go to the earlier candidate.
 
     Args:
         scores_bqf: fp32, local queries first.
         config: group sizes, numbers to pick, temperature.
-        straight_through: let the one-hot weights carry the gradient of softmax(score / temperature), over all
-            candidates for local picks and over those left by the local group for global ones.
+        gradient: what the one-hot weights carry back, of softmax(score / temperature) over all candidates for
+            local picks and over those left by the local group for global ones. `picked`: the entry of the
+            frame picked (official trainer): a frame is told only whether more of itself would have helped.
+            `all`: the whole row, the straight-through estimator of Bengio et al. (arXiv 1308.3432): frames
+            that were not picked are told whether they would have been better. None: nothing.
     """
     frames = scores_bqf.shape[2]
     local_bf = scores_bqf[:, : config.num_local_queries].mean(dim=1)
@@ -228,13 +235,20 @@ def select(scores_bqf: Tensor, config: ModelConfig, *, straight_through: bool) -
     picked_global, margin_global = _top(rest_bf.detach(), num_global)
     picked_bk = torch.cat((picked_local, picked_global), dim=1)
     weights_bkf = F.one_hot(picked_bk, frames).to(scores_bqf.dtype)
-    if straight_through:
-        parts = [_soft(local_bf / config.keyframe_temperature, picked_local)]
+    if gradient:
+        groups = [(local_bf, num_local)]
         if num_global:  # otherwise the softmax would be over nothing
-            parts.append(_soft(rest_bf / config.keyframe_temperature, picked_global))
-        soft_bk = torch.cat(parts, dim=1)
-        # In this order the value is exactly one.
-        weights_bkf = weights_bkf * (soft_bk - soft_bk.detach() + 1)[..., None]
+            groups.append((rest_bf, num_global))
+        soft_bkf = torch.cat(
+            [
+                (scores_bf / config.keyframe_temperature).softmax(dim=1)[:, None].expand(-1, count, -1)
+                for scores_bf, count in groups
+            ],
+            dim=1,
+        )
+        # Zero, so the values stay exactly one and zero.
+        slope_bkf = soft_bkf - soft_bkf.detach()
+        weights_bkf = weights_bkf + (slope_bkf if gradient == "all" else weights_bkf * slope_bkf)
     return Selection(
         picked_bk=picked_bk,
         num_local=num_local,
@@ -252,10 +266,6 @@ def _top(scores_bf: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if not count or count == scores_bf.shape[1]:
         return order_bf[:, :count], torch.full_like(ordered_bf[:, 0], torch.inf)
     return order_bf[:, :count], ordered_bf[:, count - 1] - ordered_bf[:, count]
-
-
-def _soft(logits_bf: Tensor, picked_bk: Tensor) -> Tensor:
-    return logits_bf.softmax(dim=1).gather(1, picked_bk)
 
 
 def _patches(latents_bcfhw: Tensor, patch: tuple[int, int, int]) -> Tensor:

@@ -33,6 +33,9 @@ def debug() -> TrainConfig:
 
     The base starts from random numbers, so its own weights learn too; latents come from the cosine codec and
     text from hashed words. It shows that all parts work, not what the method can do.
+
+    A dozen samples are soon known by heart, and then memory matters no more. So the queries learn while it
+    does: from all candidates, with a heavier reconstruction term, in the first steps alone.
     """
     tier = Debug()
     return TrainConfig(
@@ -43,9 +46,15 @@ def debug() -> TrainConfig:
         text="hashed",
         grid=tier.grid,
         data=DataConfig(dataset="out/demo", validation_share=0.0, cache_dtype="fp32"),
-        objective=ObjectiveConfig(drop_probability=0.02),
+        compat=replace(TrainConfig(name="").compat, query_gradient="all"),
+        objective=ObjectiveConfig(identity_weight=2.0, drop_probability=0.02),
         optim=OptimConfig(
-            lr=2e-3, query_lr_ratio=0.05, betas=(0.9, 0.95), warmup_steps=20, min_lr_ratio=0.02
+            lr=2e-3,
+            query_lr_ratio=0.05,
+            query_steps=400,
+            betas=(0.9, 0.95),
+            warmup_steps=20,
+            min_lr_ratio=0.02,
         ),
         scale=ScaleConfig(dtype="fp32", checkpoint_activations=False),
         watch=WatchConfig(
@@ -130,10 +139,9 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
 def smaller(config: TrainConfig) -> TrainConfig:
     """The same objective at debug size: what an ablation looks like on a CPU."""
     tiny = debug()
-    kept: dict[str, Any] = {
-        name: getattr(config, name) for name in ("name", "expert", "objective", "compat", "output")
-    }
-    return replace(tiny, **kept)
+    kept: dict[str, Any] = {name: getattr(config, name) for name in ("name", "expert", "objective", "output")}
+    compat = replace(config.compat, query_gradient=tiny.compat.query_gradient)
+    return replace(tiny, compat=compat, **kept)
 
 
 def both_experts(recipe: str) -> tuple[Expert, ...]:

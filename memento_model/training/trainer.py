@@ -334,7 +334,8 @@ def _make_models(config: TrainConfig) -> tuple[MementoTransformer, KeyframeQuery
         transformer.requires_grad_(True)
     else:
         transformer.cast(DTYPES[config.scale.dtype])
-    query = KeyframeQuery(model) if config.objective.learnable_query else None
+    gradient = config.compat.query_gradient
+    query = KeyframeQuery(model, gradient) if config.objective.learnable_query else None
     if tensors is not None:
         with_queries = any(name.startswith("keyframe_query.") for name in tensors)
         if with_queries and query is None:

@@ -151,7 +151,7 @@ def test_order_of_candidates_does_not_matter(module):
 
 def test_equal_scores_go_to_the_earlier_candidate():
     scores = torch.zeros(1, 12, 10)
-    found = select(scores, ModelConfig(), straight_through=True)
+    found = select(scores, ModelConfig(), gradient="picked")
     assert found.picked_bk.tolist() == [list(range(8))]
     assert found.margin_b.item() == 0
 
@@ -163,7 +163,7 @@ def test_groups_pick_by_their_mean_and_never_the_same_frame():
     scores[0, 10:, 8] = 9.0  # global wants what is taken
     scores[0, 10:, 2] = 1.0
     scores[0, 10:, 3] = 0.5
-    found = select(scores, ModelConfig(), straight_through=False)
+    found = select(scores, ModelConfig(), gradient=None)
     assert found.picked_bk.tolist() == [[8, 7, 6, 0, 5, 4, 2, 3]]
     assert found.margin_b.item() == pytest.approx(0.5)
 
@@ -172,7 +172,32 @@ def test_margin_is_the_gap_at_the_cut():
     scores = torch.zeros(1, 12, 9)
     scores[0, :10] = torch.tensor([10.0, 9, 8, 7, 6, 5, 4.75, 1, 0])
     scores[0, 10:] = torch.tensor([0.0, 0, 0, 0, 0, 0, 9, 8, 5])
-    assert select(scores, ModelConfig(), straight_through=False).margin_b.item() == pytest.approx(0.25)
+    assert select(scores, ModelConfig(), gradient=None).margin_b.item() == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("gradient", ["picked", "all"])
+def test_what_a_loss_teaches_about_frames_that_were_not_picked(gradient):
+    """The loss wants frame 1, which was not picked. Only the whole row says so."""
+    config = ModelConfig(selected_local=1, selected_global=1, keyframe_temperature=1.0)
+    scores = torch.zeros(1, 12, 4, requires_grad=True)
+    with torch.no_grad():
+        scores[0, :10, 0], scores[0, 10:, 2] = 0.5, 0.5
+    found = select(scores, config, gradient=gradient)
+    assert found.picked_bk.tolist() == [[0, 2]]
+    assert torch.equal(found.weights_bkf[0].detach(), torch.eye(4)[[0, 2]])
+    wished = torch.tensor([1.0, 2.0, 1.0, 1.0])
+    (found.weights_bkf * wished).sum().backward()
+    local, other = scores.grad[0, :10].mean(0), scores.grad[0, 10:].mean(0)
+    if gradient == "picked":
+        assert local.argmax() == 0
+        assert other.argmax() == 2
+        assert (local[1:] < 0).all()
+    else:
+        assert local.argmax() == 1
+        assert other.argmax() == 1
+        assert (local[[0, 2, 3]] < 0).all()
+        assert (other[[2, 3]] < 0).all()
+        assert other[0] == 0  # the local group has it
 
 
 def test_every_tensor_gets_a_gradient_from_fresh_weights():
