@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,15 @@ class CharacterMap:
     reviewers: Mapping[str, str]
 
 
-def read_character_map(path: Path | str, stories: Mapping[str, Story]) -> CharacterMap:
+def read_character_map(
+    path: Path | str, stories: Mapping[str, Story], *, others: bool = False
+) -> CharacterMap:
     """A map from its file, checked against the stories.
+
+    Args:
+        path: of the file.
+        stories: by key.
+        others: the map may have further stories, which are left out.
 
     Raises:
         CharacterMapError: with a line for each thing that is wrong.
@@ -54,6 +61,8 @@ def read_character_map(path: Path | str, stories: Mapping[str, Story]) -> Charac
     reviewers: dict[str, str] = {}
     for key, entry in entries.items():
         if key not in stories:
+            if others:
+                continue
             errors.append(f"{key}: no such story; there are {', '.join(sorted(stories)) or 'none'}")
             continue
         if not isinstance(entry, dict) or not isinstance(entry.get("characters"), dict):
@@ -65,6 +74,32 @@ def read_character_map(path: Path | str, stories: Mapping[str, Story]) -> Charac
     if errors:
         raise CharacterMapError("\n".join(f"{path}: {error}" for error in errors))
     return CharacterMap(characters=found, reviewers=reviewers)
+
+
+def with_characters(stories: Mapping[str, Story], found: CharacterMap) -> dict[str, Story]:
+    """The stories with the characters of a map; those that it lacks stay as they are."""
+    return {
+        key: replace(story, cast=found.characters[key], reviewer=found.reviewers.get(key, ""))
+        if key in found.characters
+        else story
+        for key, story in stories.items()
+    }
+
+
+def mapped(stories: Mapping[str, Story]) -> dict[str, dict[str, list[str]]]:
+    """Story -> character -> shots of the stories whose characters are from a map: a part of the recipe."""
+    return {
+        key: {name: [shot.stem for shot in shots] for name, shots in sorted(story.cast.items())}
+        for key, story in sorted(stories.items())
+        if story.cast is not None
+    }
+
+
+def told_by(story: Story) -> str:
+    """Who says which characters are in which shot, in words."""
+    if story.cast is not None:
+        return f"map reviewed by {story.reviewer}" if story.reviewer else "map that nobody reviewed"
+    return "tags of the prompts" if story.characters() else "nobody: no tags"
 
 
 def character_map_value(stories: Mapping[str, Story]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from benchmark.extraction.controls import Place, reversed_order, shuffled, swapp
 from benchmark.extraction.shelf import read_checked, write_checked
 from benchmark.extraction.shots import as_record, from_record
 from benchmark.features import FRAME_KINDS, TEXT, FeatureStore, Unit
+from benchmark.frames import opened
 from benchmark.stories import ShotKey, Story
 from benchmark.submission import Clip, Submission, missing_shots
 from benchmark.weight_free import VERSION, ShotNumbers, Watching, story_features
@@ -173,13 +174,10 @@ def frozen_numbers(clip: Clip, folder: Path) -> ShotNumbers:
 
 
 def _measured(clip: Clip) -> ShotNumbers:
-    from curation.video.decode import decode_span
-    from curation.video.probe import probe
-
-    path, count = str(clip.path), min(clip.num_frames, WATCHED)
-    stream, _, _ = probe(path)
+    count = min(clip.num_frames, WATCHED)
+    stream, frames = opened(clip.path)
     watching = Watching([Clip(path=clip.path, start=0, end=count)], stream)
-    for index, frame in enumerate(decode_span(path, stream, stream["first_pts"], None, threads=1)):
+    for index, frame in enumerate(frames):
         if index == clip.start:
             for again in range(count):
                 watching.see(again, frame)

@@ -2,8 +2,8 @@
 
 A unit is `()` for a story, `(scene,)` for a scene and a `ShotKey` for a shot. Kinds:
 
-    clip_b32, dino_b14              [frames, d]   a feature per frame of a shot
-    aes_mlp_raw, aes_linear_raw     [frames]      raw output of an aesthetic head per frame of a shot
+    clip_b32, dino_b14              [frames, d]   a feature per frame of a shot, or per frame that is held
+    aes_mlp_raw, aes_linear_raw     [frames]      raw output of an aesthetic head, likewise
     viclip_24, viclip_8             [clips, d] or [d]   of a shot, of a scene's, of a story's joined frames
     text                            [d]           of a prompt, a scene's joined prompts, a story's overview
     stat_*                          [] or [n]     weight-free numbers of a shot (`benchmark.weight_free`)
@@ -34,7 +34,11 @@ class FeatureError(ValueError):
 
 
 class FeatureStore(Protocol):
-    """What metrics need of a store of features. Implementations may hold only the frames asked for."""
+    """What metrics need of a store of features.
+
+    Of a kind with one row per frame a store may hold only some frames, as `benchmark.extraction.store` does:
+    those that a plan asked for. `rows` gives frames by their numbers, `get` all that it holds.
+    """
 
     def kinds(self) -> frozenset[str]:
         """Kinds that at least one unit has."""
@@ -49,11 +53,14 @@ class FeatureStore(Protocol):
         ...
 
     def get(self, story: str, unit: Unit, kind: str) -> np.ndarray | None:
-        """The whole array, None if there is none."""
+        """All rows that it holds of a unit, None if there are none.
+
+        Of a kind with one row per frame these are the frames held, ascending: row i need not be frame i.
+        """
         ...
 
     def rows(self, story: str, shot: ShotKey, kind: str, frames: np.ndarray) -> np.ndarray | None:
-        """Rows of a kind with one row per frame, at some frames; None if there are none."""
+        """Rows of a kind with one row per frame, at some frames; None if one of them is not held."""
         ...
 
 

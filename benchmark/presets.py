@@ -309,7 +309,13 @@ def all_readings(chosen: Preset) -> list[Metric]:
     return [*chosen_metrics, *(_with_choices(metric, chosen) for metric in others.values())]
 
 
-def recipe(chosen: Preset, *, weights: Mapping[str, str] | None = None, prompts: Sequence[str] = ()) -> str:
+def recipe(
+    chosen: Preset,
+    *,
+    weights: Mapping[str, str] | None = None,
+    prompts: Sequence[str] = (),
+    characters: Mapping[str, Any] | None = None,
+) -> str:
     """Hash of all that decides the numbers but the videos.
 
     The order of aggregation is not part of it: scores keep every value and can be summed up in any order.
@@ -318,6 +324,7 @@ def recipe(chosen: Preset, *, weights: Mapping[str, str] | None = None, prompts:
         chosen: the preset.
         weights: encoder -> SHA-256 of its file, for each encoder that is used.
         prompts: all texts that videos are compared with, in order.
+        characters: who is in which shot of the stories for which a map says it (`characters.mapped`).
     """
     parts = [[metric.name, _plain(metric.options)] for metric in metrics_of(chosen)]
     plain = {name: value for name, value in asdict(chosen).items() if name not in ("name", "dated", "order")}
@@ -328,6 +335,7 @@ def recipe(chosen: Preset, *, weights: Mapping[str, str] | None = None, prompts:
             "metrics": parts,
             "weights": dict(weights or {}),
             "prompts": list(prompts),
+            **({"characters": characters} if characters else {}),
         }
     )
 

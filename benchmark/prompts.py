@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmark.stories import SHOT_MARKER, ShotKey, Story
+from benchmark.words import counted
 
 Tokenize = Callable[[str], Sequence[int]]
 """Tokens of a text, without marks of start and end, not cut."""
@@ -64,7 +65,8 @@ class StoryAudit:
         found = []
         if cut := [v for v in self.shots.values() if v.seen < v.tokens]:
             share = sum(v.share for v in self.shots.values()) / len(self.shots)
-            found.append(f"{story}: {len(cut)} of {len(self.shots)} prompts are cut, {share:.0%} is read")
+            of = counted(len(self.shots), "prompt is", "prompts are")
+            found.append(f"{story}: {len(cut)} of {of} cut, {share:.0%} is read")
         unseen = [k.stem for k, v in self.shots.items() if v.shot_seen == 0]
         if unseen:
             found.append(f"{story}: no word of the shot caption is read in {', '.join(unseen)}")

@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmark.stories import ShotKey, Story, resolve_story
 from benchmark.submission import Clip, Submission, SubmissionError, missing_shots
+from benchmark.words import counted
 
 FORMAT = "memento-ranges/1"
 
@@ -90,7 +91,8 @@ def _video(entry: Any, folder: Path, stories: Mapping[str, Story]) -> tuple[str,
     ranges = _ranges(entry, file)
     if len(ranges) != len(shots):
         what = f"{key}, scene {entry['scene']}," if "scene" in entry else key
-        raise ValueError(f"{len(ranges)} shots are declared, but {what} has {len(shots)}")
+        declared = counted(len(ranges), "shot is", "shots are")
+        raise ValueError(f"{declared} declared, but {what} has {len(shots)}")
     return key, {s: Clip(path=file, start=a, end=b) for s, (a, b) in zip(shots, ranges, strict=True)}
 
 

@@ -194,7 +194,7 @@ def small_sample_line(num_stories: int) -> str:
     if num_stories >= SMALL:
         return ""
     if num_stories == 1:
-        return "1 story: there is no interval from one, and small differences go unseen"
+        return "1 story: intervals, ranks and a best in bold need several stories, so there are none"
     return f"{num_stories} stories: intervals from so few are too narrow, and small differences go unseen"
 
 

@@ -16,6 +16,8 @@ from curation.stories.script import StoryError, StoryScript, parse_story_text, r
 TAGS = ("Person", "Animal", "Vehicle", "Group", "Object")
 CONTINUATION, CUT, SCENE_CHANGE, UNKNOWN = "continuation", "cut", "scene_change", "unknown"
 SHOT_MARKER = "shot caption:"
+CHARACTERS = "characters.json"
+"""How a character map beside scripts is called: it is no script (`benchmark.characters`)."""
 
 
 class ShotKey(NamedTuple):
@@ -81,6 +83,8 @@ class Story:
         aliases: other names that a folder of its videos may have.
         source: which encoding the prompts are from; scores on different ones do not compare.
         faults: what was found and mended, a line each.
+        cast: character -> shots, from a map; None if only the labels of the prompts say who is where.
+        reviewer: who reviewed that map; empty if nobody did.
     """
 
     key: str
@@ -89,6 +93,8 @@ class Story:
     aliases: frozenset[str] = frozenset()
     source: str = ""
     faults: tuple[str, ...] = ()
+    cast: Mapping[str, tuple[ShotKey, ...]] | None = None
+    reviewer: str = ""
 
     @property
     def shots(self) -> tuple[Shot, ...]:
@@ -115,7 +121,14 @@ class Story:
                 yield a, b
 
     def characters(self, tags: Sequence[str] = TAGS) -> dict[str, tuple[ShotKey, ...]]:
-        """Label without brackets -> shots whose shot caption names it, both in order of appearance."""
+        """Character -> shots: those of the map if there is one, else those whose shot caption has the label.
+
+        Args:
+            tags: which labels count; characters of a map that bear no label (`Harry`) always do.
+        """
+        if self.cast is not None:
+            others = {*TAGS} - {*tags}
+            return {name: keys for name, keys in self.cast.items() if name.partition(" ")[0] not in others}
         label = re.compile(rf"\[((?:{'|'.join(map(re.escape, tags))}) [A-Z])\]")
         found: dict[str, list[ShotKey]] = {}
         for shot in self.shots:
@@ -196,12 +209,17 @@ def resolve_story(name: str, stories: Mapping[str, Story]) -> str | None:
     return meant[0] if len(meant) == 1 else None
 
 
+def script_files(folder: Path) -> list[Path]:
+    """The files of a folder that may be scripts, sorted."""
+    return sorted(file for file in folder.glob("*.json") if file.name != CHARACTERS)
+
+
 def _files(paths: Iterable[Path | str], faults: list[str]) -> Iterator[Path]:
     for path in map(Path, paths):
         if not path.is_dir():
             yield path
             continue
-        files = sorted(path.glob("*.json"))
+        files = script_files(path)
         if not files:
             faults.append(f"{path}: no .json file in this folder: give the folder of the story scripts")
         yield from files

@@ -16,8 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.stories import ShotKey, Story, resolve_story
+from benchmark.words import counted
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
+
+EARLIER = "earlier"
+"""Folder of a story in which `memento generate` keeps takes that an edit replaced: nothing to wonder at."""
 
 LAYOUTS: dict[str, str] = {
     "memento": "{story}/{scene}_{shot}.mp4",
@@ -253,7 +257,7 @@ class _Found:
     def add(self, path: Path, name: str, match: re.Match[str] | None) -> None:
         """Put a file where its name says."""
         if match is None:
-            if path.suffix.lower() in VIDEO_SUFFIXES:
+            if path.suffix.lower() in VIDEO_SUFFIXES and EARLIER not in name.split("/"):
                 self.ignored.append((name, "its name is not that of a shot"))
             return
         key = resolve_story(match["story"], self.stories)
@@ -285,7 +289,7 @@ class _Found:
             if 0 <= index - first < len(shots):
                 found[shots[index - first].key] = path
             else:
-                self.ignored.append((path.name, f"the script of {key} has {len(shots)} shots"))
+                self.ignored.append((path.name, f"the script of {key} has {counted(len(shots), 'shot')}"))
         return found
 
     def _put(self, files: dict, place: ShotKey | int, path: Path, name: str) -> None:

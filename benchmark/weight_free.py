@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.features import Unit
+from benchmark.frames import opened
 from benchmark.stories import ShotKey, Story
 from benchmark.submission import Clip, Submission
 
@@ -138,13 +139,9 @@ def measure_clips(clips: Sequence[Clip]) -> list[ShotNumbers]:
         BadInput: the file cannot be decoded.
         ValueError: the file ends before a range begins.
     """
-    from curation.video.decode import decode_span
-    from curation.video.probe import probe
-
-    path = str(clips[0].path)
-    stream, _, _ = probe(path)
+    stream, frames = opened(clips[0].path)
     watching = Watching(clips, stream)
-    for index, frame in enumerate(decode_span(path, stream, stream["first_pts"], None, threads=1)):
+    for index, frame in enumerate(frames):
         watching.see(index, frame)
     return watching.numbers()
 

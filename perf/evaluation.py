@@ -211,8 +211,8 @@ def compare(options: argparse.Namespace, root: Path) -> list[str]:
         f"| in encoders s | {work.seconds['encode']:.1f} | {peer.seconds['encode']:.1f} | |",
         f"| share of wall in encoders | {work.seconds['encode'] / ours:.1%} "
         f"| {peer.seconds['encode'] / theirs:.1%} | |",
-        f"| decode passes per video | {work.decode_passes / work.videos:.0f} "
-        f"| {peer.work['decodes'] / work.videos:.1f} | |",
+        f"| decode passes per video | {work.decode_passes / work.videos:g} "
+        f"| {peer.work['decodes'] / work.videos:g} | |",
         f"| decoding s (ours: with resizing and weight-free numbers, beside the encoders) "
         f"| {work.seconds['decode']:.1f} | {peer.seconds['decode']:.1f} | |",
         f"| models loaded | {len(encoders.frames) + 1} | {peer.work['loads']} | |",

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from benchmark.words import counted
 from curation.engine.stage import StopRun
-from pipelines.eval_inputs import Order, read
+from pipelines.eval_inputs import Order, read, told_of_characters
+from pipelines.eval_output import refuse_other
 from pipelines.eval_scoring import evaluate, find_encoders
 
 if TYPE_CHECKING:
@@ -42,13 +44,17 @@ def main(order: Order, *, dry_run: bool = False, console: Console | None = None)
         _say_faults(given.faults, console)
         for renderable in cost_table(given.submissions, given.stories, given.chosen, encoders):
             console.print(renderable)
+        for line in told_of_characters(order.characters, given.stories):
+            console.print(line)
+        console.print(f"The report would be {given.output}/report.html")
         return True
+    refuse_other(given.output, given.specs)
     made = evaluate(order, given, encoders, console)
-    return report(made, order.output, console)
+    return report(made, given.output, console, told_of_characters(order.characters, given.stories))
 
 
-def report(made: Evaluation, output: Path, console: Console) -> bool:
-    """Write the report and say what came out.
+def report(made: Evaluation, output: Path, console: Console, told: Sequence[str] = ()) -> bool:
+    """Write the report and say what came out, `told` below the tables.
 
     Returns:
         Whether anything has a number.
@@ -69,37 +75,24 @@ def report(made: Evaluation, output: Path, console: Console) -> bool:
     _say_faults(list(dict.fromkeys(faults)), console)
     print_report(data, Console())
     console.print()
-    for line in summary(data):
+    for line in [*told, *summary(data)]:
         console.print(line)
     console.print(f"Page: {page}\nTables: {', '.join(str(file) for file in files)}")
     return any(score.coverage["units"][0] for method in data.compared() for score in method.scores.values())
 
 
 def summary(data: ReportData) -> Iterator[str]:
-    """What was covered, what could not be computed and what would bring it."""
-    from benchmark.encoders.weights import TABLE, command
-
+    """What was covered."""
     shots = sum(len(story.shots) for story in data.stories)
-    stories = "1 story" if len(data.stories) == 1 else f"{len(data.stories)} stories"
+    stories = counted(len(data.stories), "story", "stories")
     for method in data.compared():
         there = sum(map(len, method.videos.values()))
         whole = "" if there == shots else f" ({'; '.join(method.missing[:3])})"
         work = method.work
         yield (
-            f"{method.name}: {there} of {shots} shots of {stories}{whole}; "
-            f"{work['decode_passes']} of {work['videos']} videos decoded in this run"
+            f"{method.name}: {there} of {counted(shots, 'shot')} of {stories}{whole}; "
+            f"{work['decode_passes']} of {counted(work['videos'], 'video')} decoded in this run"
         )
-    lacking = [metric.title for metric in data.metrics if metric.reason]
-    if lacking:
-        yield f"Without a number: {'; '.join(dict.fromkeys(lacking))}"
-    missing = {encoder.name: encoder.missing for encoder in data.encoders if encoder.missing}
-    pulls = [command(name) for name in missing if name in TABLE and command(name) in missing[name]]
-    if pulls:
-        yield "Weights are missing; bring them with:\n  " + "\n  ".join(pulls)
-    else:
-        # One line per cause: encoders that lack the same package say the same.
-        for line in dict.fromkeys(line.split(": ")[-1] for line in missing.values()):
-            yield f"For the learned columns, first the packages: {line}; then the weights (docs/evaluate.md)"
     if any(encoder.random for encoder in data.encoders):
         yield "The encoders' weights are random numbers: learned scores mean nothing."
 
@@ -128,5 +121,7 @@ def diff(a: Path, b: Path, *, across_recipes: bool = False) -> None:
         raise StopRun(str(error)) from error
     except RecipeMismatch as error:
         raise StopRun(f"{error}; or see what differs: --across-recipes") from error
+    except reports.NothingCommon as error:
+        raise StopRun(str(error)) from error
     for line in reports.lines(found):
         console.print(line)

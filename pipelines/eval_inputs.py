@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -12,13 +13,17 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmark.characters import CharacterMapError, read_character_map, told_by, with_characters
 from benchmark.presets import CHOICES, PRESETS, Preset, preset
-from benchmark.stories import Story, load_stories
+from benchmark.stories import CHARACTERS, Story, load_stories
 from benchmark.submission import Submission
+from benchmark.words import counted
 from curation.config import SettingsError, suggestion
 from curation.engine.stage import StopRun
 from curation.stories.script import MEMENTO
 from pipelines.benchmark_inputs import (
+    GENERATED,
+    STBENCH,
     MethodSpec,
     find_stories,
     nothing_found,
@@ -26,10 +31,8 @@ from pipelines.benchmark_inputs import (
     read_methods,
     scripts_beside,
 )
+from pipelines.eval_output import features_folder, output_folder
 
-OUTPUT = Path("out/eval")
-GENERATED = Path("out/generate")
-FEATURES = "features"
 SHOWN = 6
 """Stories that are named where they are left out."""
 SHORT = 0.5
@@ -43,11 +46,12 @@ class Order:
     Attributes:
         methods: as on the command line; none is what `memento generate` left.
         stories: scripts, or folders of them.
-        output: gets the report.
+        output: gets the report; None for a folder that is named by the methods (`eval_output`).
         preset: name.
         settings: fields of the preset, `name=value`.
         weights: `encoder=path`.
-        features: folder of features; `features` below the output if None.
+        features: folder of features; None for one below the output that was named, or below `out/eval`.
+        characters: map of who is in which shot (`benchmark.characters`).
         controls: also score shuffled, reversed and frozen videos of the first method.
         random: made-up weights, to try the machinery.
         device: torch's name, or `auto`.
@@ -58,22 +62,18 @@ class Order:
 
     methods: Sequence[str] = ()
     stories: Sequence[Path] = ()
-    output: Path = OUTPUT
+    output: Path | None = None
     preset: str = "memento"
     settings: Sequence[str] = ()
     weights: Sequence[str] = ()
     features: Path | None = None
+    characters: Path | None = None
     controls: bool = True
     random: bool = False
     device: str = "auto"
     workers: int = 1
     ray: bool = False
     command: str = field(default_factory=lambda: shlex.join(["memento", *sys.argv[1:]]))
-
-    @property
-    def folder(self) -> Path:
-        """Of features."""
-        return self.features or self.output / FEATURES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,8 @@ class Given:
         specs, submissions: the methods that have one.
         faults: a line each.
         generated_from: method -> `original` or `rewritten`, where its folder says it.
+        output: gets the report.
+        features: folder of features.
     """
 
     chosen: Preset
@@ -94,6 +96,8 @@ class Given:
     submissions: Sequence[Submission]
     faults: Sequence[str]
     generated_from: Mapping[str, str]
+    output: Path
+    features: Path
 
 
 def read(order: Order, console: Console) -> Given:
@@ -104,18 +108,23 @@ def read(order: Order, console: Console) -> Given:
     """
     chosen = choose_preset(order.preset, order.settings)
     specs = parse_methods(order.methods) if order.methods else generated()
+    output = order.output or output_folder([spec.name for spec in specs], order.preset)
+    features = order.features or features_folder(order.output)
     stories, faults = find_stories(order.stories, specs)
+    stories, of_map = with_map(order.characters, stories, order.stories)
+    faults += of_map
     chosen, mixed = with_prompts(chosen, stories, order.settings)
     faults += mixed
     with console.status("looking at the videos"):
-        submissions = read_methods(specs, stories, order.folder)
+        submissions = read_methods(specs, stories, features)
     usable = [(spec, s) for spec, s in zip(specs, submissions, strict=True) if s.num_clips]
     for spec, submission in zip(specs, submissions, strict=True):
         if not submission.num_clips:
             faults.append(nothing_found(spec, submission, stories))
     there = {key for _, submission in usable for key in submission.clips}
     if there and (absent := sorted(stories.keys() - there)):
-        told = f"{len(absent)} of {len(stories)} stories have no video of any method and are left out"
+        one, many = "has no video of any method and is", "have no video of any method and are"
+        told = f"{len(absent)} of {len(stories)} stories {one if len(absent) == 1 else many} left out"
         shown = f": {', '.join(absent)}" if len(absent) <= SHOWN else f"; scored: {', '.join(sorted(there))}"
         faults.append(told + shown)
     for _, submission in usable:
@@ -124,7 +133,51 @@ def read(order: Order, console: Console) -> Given:
         chosen=chosen, stories={key: stories[key] for key in stories if key in there},
         specs=[spec for spec, _ in usable], submissions=[submission for _, submission in usable],
         faults=faults, generated_from=dict(_generated_from([spec for spec, _ in usable])),
+        output=output, features=features,
     )  # fmt: skip
+
+
+def with_map(
+    path: Path | None, stories: Mapping[str, Story], places: Sequence[Path]
+) -> tuple[dict[str, Story], list[str]]:
+    """The stories with the characters of a map, and what is to be said of it, a line each.
+
+    Args:
+        path: of the map; None for none.
+        stories: by key.
+        places: where the scripts are from: a map that lies there and is not used is named.
+
+    Raises:
+        StopRun: the map cannot be used, a line for each error.
+    """
+    if path is None:
+        beside = [place / CHARACTERS for place in places or [STBENCH] if (place / CHARACTERS).is_file()]
+        told = "a character map that is not used; to use it: --characters"
+        return dict(stories), [f"{file}: {told} {file}" for file in beside]
+    try:
+        found = read_character_map(path, stories, others=True)
+    except CharacterMapError as error:
+        raise StopRun(str(error)) from error
+    if not found.characters:
+        raise StopRun(f"--characters {path}: it has none of the stories: {', '.join(sorted(stories))}")
+    faults = []
+    if unreviewed := sorted(found.characters.keys() - found.reviewers.keys()):
+        faults.append(f"{path}: nobody has put a name to {_few(unreviewed)}: add a reviewer")
+    if absent := sorted(stories.keys() - found.characters.keys()):
+        faults.append(f"{path}: lacks {_few(absent)}: there the tags of the prompts count")
+    return with_characters(stories, found), faults
+
+
+def told_of_characters(path: Path | None, stories: Mapping[str, Story]) -> list[str]:
+    """A line that says who told which characters are in which shot; none without a map."""
+    if path is None:
+        return []
+    by = Counter(told_by(story) for story in stories.values())
+    return [f"Characters: {path}: {', '.join(f'{who} ({count})' for who, count in by.items())}"]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= SHOWN else f"{len(names)} stories"
 
 
 def generated() -> list[MethodSpec]:
@@ -138,7 +191,7 @@ def generated() -> list[MethodSpec]:
             f"nothing to evaluate: no story in {GENERATED}; run `make generate` first, or name methods: "
             "memento eval name=folder --stories scripts"
         )
-    return [MethodSpec(name="generated", path=GENERATED)]
+    return parse_methods([str(GENERATED)])
 
 
 def choose_preset(name: str, settings: Sequence[str]) -> Preset:
@@ -212,7 +265,8 @@ def odd_lengths(submission: Submission) -> Iterator[str]:
     usual = statistics.median(lengths.values())
     for place, count in lengths.items():
         if count < SHORT * usual:
-            yield f"{place}: {count} frames where {usual:.0f} are usual: scored as it is; was it cut off?"
+            told = f"{counted(count, 'frame')} where {usual:.0f} are usual"
+            yield f"{place}: {told}: scored as it is; was it cut off?"
 
 
 def _generated_from(specs: Sequence[MethodSpec]) -> Iterator[tuple[str, str]]:

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from benchmark.characters import mapped
 from benchmark.evaluation import Evaluation, MethodResult
 from benchmark.presets import Preset, all_readings, recipe
 from benchmark.prompts import StoryAudit, audit
@@ -62,15 +62,16 @@ def evaluate(order: Order, given: Given, encoders: EncoderSet, console: Console)
     Raises:
         StopRun: extraction cannot go on.
     """
-    count, features = len(given.submissions), order.folder
-    made = recipe(given.chosen, weights=encoders.weights, prompts=texts_of(given.stories))
-    found = extracted(order, given, encoders, features, console)
+    count = len(given.submissions)
+    texts, characters = texts_of(given.stories), mapped(given.stories)
+    made = recipe(given.chosen, weights=encoders.weights, prompts=texts, characters=characters)
+    found = extracted(order, given, encoders, console)
     with console.status("scoring"):
         results = [scored(one, given, made) for one in found]
         controls = results[count:]
         notes: list[str] = []
         if order.controls:
-            frozen, notes = frozen_control(found[0], given, features, made)
+            frozen, notes = frozen_control(found[0], given, made)
             controls += frozen
     audits, unaudited = audit_prompts(given.stories, given.chosen)
     return Evaluation(
@@ -81,9 +82,7 @@ def evaluate(order: Order, given: Given, encoders: EncoderSet, console: Console)
     )  # fmt: skip
 
 
-def extracted(
-    order: Order, given: Given, encoders: EncoderSet, features: Path, console: Console
-) -> list[Extracted]:
+def extracted(order: Order, given: Given, encoders: EncoderSet, console: Console) -> list[Extracted]:
     """Features of the methods, then of the controls that are submissions themselves.
 
     Raises:
@@ -94,7 +93,7 @@ def extracted(
     from benchmark.extraction.spreading import Place
     from benchmark.extraction.working import ExtractionError
 
-    submissions, first = list(given.submissions), given.submissions[0]
+    submissions, first, features = list(given.submissions), given.submissions[0], given.features
     if order.controls:
         submissions += rearranged(first, given.stories)
     spread = order.workers > 1 or order.ray
@@ -137,15 +136,13 @@ def scored(one: Extracted, given: Given, made: str) -> MethodResult:
     )  # fmt: skip
 
 
-def frozen_control(
-    first: Extracted, given: Given, features: Path, made: str
-) -> tuple[list[MethodResult], list[str]]:
+def frozen_control(first: Extracted, given: Given, made: str) -> tuple[list[MethodResult], list[str]]:
     """The first method with every shot frozen, and a line if that cannot be had."""
     from benchmark.controls import frozen
     from curation.video.decode import BadInput
 
     try:
-        submission, store = frozen(first.submission, given.stories, first.store, features)
+        submission, store = frozen(first.submission, given.stories, first.store, given.features)
     except (BadInput, ValueError) as error:
         return [], [f"no frozen control: {getattr(error, 'detail', '') or error}"]
     metrics, strict = all_readings(given.chosen), given.chosen.strict_missing

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.characters import CharacterMapError, character_map_value, read_character_map
-from benchmark.stories import CONTINUATION, CUT, UNKNOWN, Story, load_stories
+from benchmark.stories import CONTINUATION, CUT, UNKNOWN, Story, load_stories, script_files
+from benchmark.words import counted
 from curation.engine.stage import StopRun
 from curation.stories.script import MEMENTO
 from pipelines.benchmark_inputs import STBENCH
@@ -57,10 +58,14 @@ def show(paths: Sequence[Path]) -> None:
         console.print(
             "note: both encodings are mixed here: scores against text do not compare", style="yellow"
         )
-    if len(stories) > 1 and (absent := sorted(set(STORIES) - stories.keys())):
-        console.print(f"Of ST-Bench's thirty there are {30 - len(absent)}; not here: {', '.join(absent)}")
+    absent = [key for key in STORIES if key not in stories]
+    if len(stories) > 1 and 0 < len(absent) < len(STORIES):
+        there = len(STORIES) - len(absent)
+        told = "1 is here" if there == 1 else f"{there} are here"
+        console.print(f"Of ST-Bench's thirty {told}; not here: {', '.join(absent)}")
     if faults := _serious(faults):
-        console.print(f"{len(faults)} faults were mended or left out: memento stbench check tells each")
+        told = counted(len(faults), "fault was", "faults were")
+        console.print(f"{told} mended or left out: memento stbench check tells each")
 
 
 def check(paths: Sequence[Path]) -> bool:
@@ -75,8 +80,9 @@ def check(paths: Sequence[Path]) -> bool:
     console, (stories, faults) = _console(), _loaded(paths)
     for fault in faults:
         console.print(fault, style="dim" if ": note: " in fault else "yellow")
-    files = sum(len(list(path.glob("*.json"))) if path.is_dir() else 1 for path in paths or [STBENCH])
-    console.print(f"{len(stories)} of {files} files can be used; {len(_serious(faults))} faults")
+    files = sum(len(script_files(path)) if path.is_dir() else 1 for path in paths or [STBENCH])
+    usable = f"{len(stories)} of {counted(files, 'file')} can be used"
+    console.print(f"{usable}; {counted(len(_serious(faults)), 'fault')}")
     return len(stories) == files
 
 
@@ -109,7 +115,8 @@ def characters(paths: Sequence[Path], output: Path | None, checked: Path | None)
     part.write_text(text, encoding="utf-8")
     os.replace(part, output)
     bare = sorted(key for key, story in stories.items() if not story.characters())
-    console.print(f"{output}: {len(stories)} stories, from the tags in the prompts; look through every one")
+    told = counted(len(stories), "story", "stories")
+    console.print(f"{output}: {told}, from the tags in the prompts; look through every one")
     if bare:
         console.print(f"note: no tags, so nobody is listed: {', '.join(bare)}", style="yellow")
 
@@ -161,9 +168,12 @@ def totals(stories: Mapping[str, Story]) -> str:
     kinds = [pair.kind for story in stories.values() for pair in story.adjacent_shots()]
     changes = sum(len(list(story.adjacent_scenes())) for story in stories.values())
     return (
-        f"{len(stories)} stories, {sum(len(s.scenes) for s in stories.values())} scenes, "
-        f"{sum(len(s.shots) for s in stories.values())} shots, {changes} changes of scene, "
-        f"{kinds.count(CUT)} cuts and {kinds.count(CONTINUATION)} continuations in scenes"
+        f"{counted(len(stories), 'story', 'stories')}, "
+        f"{counted(sum(len(s.scenes) for s in stories.values()), 'scene')}, "
+        f"{counted(sum(len(s.shots) for s in stories.values()), 'shot')}, "
+        f"{counted(changes, 'change of scene', 'changes of scene')}, "
+        f"{counted(kinds.count(CUT), 'cut')} and "
+        f"{counted(kinds.count(CONTINUATION), 'continuation')} in scenes"
     )
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.study.answers import Sheet, read_answers
+from benchmark.study.answers import Judgement, Sheet, read_answers
 from benchmark.study.kit import ANSWERS, KEY, PAGES, StudyError, StudySettings, make_study, read_key
 from benchmark.study.results import Agreement, Share, Verdict, as_json, correlations, metric_values, verdicts
+from benchmark.words import counted
 from curation.engine.stage import StopRun
 from pipelines.benchmark_inputs import find_stories, nothing_found, parse_methods, read_methods
 
@@ -66,12 +67,14 @@ def make(methods: Sequence[str], stories: Sequence[Path], output: Path, settings
             ) from error
     for fault in [*faults, *study.faults]:
         console.print(f"note: {fault}", style="yellow")
-    lengths = {len(trials) for trials in study.sessions}
+    lengths, raters = {len(trials) for trials in study.sessions}, len(study.sessions)
+    which = f"a number from 1 to {raters}" if raters > 1 else "the number 1"
     console.print(
-        f"{study.films} films, {len(study.sessions)} raters, {min(lengths)} comparisons for each\n"
+        f"{counted(study.films, 'film')}, {counted(raters, 'rater')}, "
+        f"{counted(min(lengths), 'comparison')} for each\n"
         f"Page: {study.page}\n"
-        f"Give raters the folder {output / PAGES} and a number from 1 to {len(study.sessions)} "
-        f"(index.html#rater=3 fills it in).\n"
+        f"Give each rater the folder {output / PAGES} and {which} "
+        f"(index.html#rater={min(3, raters)} fills it in).\n"
         f"Keep {output / KEY} to yourself: it says which film is whose.\n"
         f"When files come back: memento study read {output / ANSWERS}/*.json --key {output / KEY}"
     )
@@ -108,7 +111,7 @@ def read(
     judgements = [one for sheet in kept for one in sheet.judgements]
     if not judgements:
         raise StopRun(
-            f"{len(paths)} files and no answer that can be used: give the files that the page saves"
+            f"{counted(len(paths), 'file')}, and no answer can be used: give the files that the page saves"
         )
     found = verdicts(judgements)
     console.print(raters_table(kept))
@@ -122,10 +125,13 @@ def read(
     agreements = []
     if results is not None:
         try:
-            agreements = correlations(judgements, metric_values(results))
+            values = metric_values(results)
         except ValueError as error:
             raise StopRun(str(error)) from error
-        console.print(agreement_table(agreements) if agreements else "no metric has three stories to compare")
+        agreements = correlations(judgements, values)
+        console.print(
+            agreement_table(agreements) if agreements else _incomparable(judgements, values, results)
+        )
     if output is not None:
         part = output.with_name(f".{output.name}")
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -133,6 +139,18 @@ def read(
         os.replace(part, output)
         console.print(f"All numbers: {output}")
     return found
+
+
+def _incomparable(
+    judgements: Sequence[Judgement], values: Mapping[str, Mapping[str, object]], results: Path
+) -> str:
+    """Why no metric could be set beside the answers."""
+    asked = {name for one in judgements for name in (one.first, one.second)}
+    scored = {name for methods in values.values() for name in methods}
+    if absent := sorted(asked - scored):
+        told = f"{results}: has no method {', '.join(absent)}, but {', '.join(sorted(scored))}"
+        return f"{told}: evaluate under the names of the study"
+    return f"{results}: no metric has three answered comparisons to be set beside"
 
 
 def raters_table(sheets: Sequence[Sheet]) -> Table:
@@ -155,8 +173,8 @@ def verdicts_tables(found: Sequence[Verdict]) -> Iterator[Table]:
         table = Table(
             "%", "win", "tie", "lose", "win - lose", "alpha", box=None, title_justify="left",
             padding=(0, 1, 0, 0),
-            title=f"\n{first} against {second}: {most.answers} answers on each criterion, "
-            f"{most.stories} stories, {most.raters} raters",
+            title=f"\n{first} against {second}: {counted(most.answers, 'answer')} on each criterion, "
+            f"{counted(most.stories, 'story', 'stories')}, {counted(most.raters, 'rater')}",
         )  # fmt: skip
         for one in of_pair:
             shares = [percent(share) for share in (one.win, one.tie, one.lose)]

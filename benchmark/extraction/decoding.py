@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from benchmark.encoders.base import PixelRecipe
+from benchmark.frames import opened
 from benchmark.submission import Clip
 from benchmark.weight_free import ShotNumbers, Watching
+from benchmark.words import counted
 
 VERSION = 1
 """Changes whenever frames come out of the same file with other pixels."""
@@ -37,7 +39,8 @@ class FileWork:
         sha256: of the file.
         path: one of those where it lies.
         measure: shots to measure without weights.
-        frames: name of a pixel recipe -> frames of the file, int64, ascending.
+        frames: who wants pictures -> frames of the file, int64, ascending. In a job it is a kind of encoder,
+            for a decoder a pixel recipe, which several encoders may share.
     """
 
     sha256: str
@@ -80,17 +83,15 @@ class FileEnd:
 def decode_file(work: FileWork, recipes: Mapping[str, PixelRecipe]) -> Iterator[Chunk | FileEnd]:
     """One pass over a file; its end comes last, in any case."""
     from curation.engine.stage import BadInput
-    from curation.video.decode import decode_span
-    from curation.video.probe import probe
 
     busy, count, damaged, fault, lasting, watching = 0.0, 0, 0, "", True, None
     wanted = {name: set(frames.tolist()) for name, frames in work.frames.items()}
     waiting: list[tuple[int, np.ndarray]] = []
     started = time.perf_counter()
     try:
-        stream, _, _ = probe(str(work.path))
+        stream, decoded = opened(work.path)
         watching = Watching(work.measure, stream) if work.measure else None
-        for frame in decode_span(str(work.path), stream, stream["first_pts"], None, threads=1):
+        for frame in decoded:
             damaged += frame.is_corrupt
             if watching:
                 watching.see(count, frame)
@@ -108,7 +109,7 @@ def decode_file(work: FileWork, recipes: Mapping[str, PixelRecipe]) -> Iterator[
     except OSError as error:
         fault, lasting = f"{work.path}: cannot be read ({error})", False
     if damaged and not fault:
-        fault = f"{work.path}: {damaged} of {count} frames are damaged"
+        fault = f"{work.path}: {damaged} of {counted(count, 'frame is', 'frames are')} damaged"
     made = list(_chunks(work.sha256, waiting, wanted, recipes))
     numbers = tuple(watching.seen()) if watching and not fault else (None,) * len(work.measure)
     busy += time.perf_counter() - started

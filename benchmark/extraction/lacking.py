@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.extraction.decoding import FileWork
 from benchmark.extraction.plan import VICLIP, Plan, sources
 from benchmark.extraction.shelf import TEXTS, Shelf, text_keys
-from benchmark.extraction.working import ClipJob, FileJob, Job
+from benchmark.extraction.working import ClipJob, Job
 from benchmark.features import TEXT, Unit
 from benchmark.submission import Clip
 
@@ -100,7 +101,7 @@ def jobs_for(
     return [
         Job(
             files=tuple(
-                FileJob(
+                FileWork(
                     sha256=sha256,
                     path=files[sha256],
                     measure=tuple(sorted(measure.get(sha256, {}).values(), key=lambda clip: clip.start)),

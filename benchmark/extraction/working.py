@@ -12,7 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -53,16 +53,6 @@ class Encoders(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileJob:
-    """A file to read: shots to measure, and kind of the encoder -> frames of the file that it lacks."""
-
-    sha256: str
-    path: Path
-    measure: tuple[Clip, ...] = ()
-    frames: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
 class ClipJob:
     """A clip to encode: filed under a unit and a key, int32 [8]; (file, frame) of each of its pictures."""
 
@@ -73,9 +63,9 @@ class ClipJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Work that shares files, or texts; no file is in two jobs."""
+    """Work that shares files, or texts; no file is in two jobs. Frames are those that encoders lack."""
 
-    files: tuple[FileJob, ...] = ()
+    files: tuple[FileWork, ...] = ()
     clips: tuple[ClipJob, ...] = ()
     texts: tuple[str, ...] = ()
 
@@ -262,7 +252,7 @@ class _Clips:
 
 
 def _file_works(
-    files: Mapping[str, FileJob], batches: Mapping[str, _Batches], clips: _Clips
+    files: Mapping[str, FileWork], batches: Mapping[str, _Batches], clips: _Clips
 ) -> list[FileWork]:
     in_clips, made = clips.frames(), []
     for sha256, file in files.items():
@@ -273,11 +263,11 @@ def _file_works(
         if sha256 in in_clips:
             frames.setdefault(batches[VICLIP].recipe, []).append(np.asarray(in_clips[sha256], np.int64))
         wanted = {name: np.unique(np.concatenate(parts)) for name, parts in frames.items()}
-        made.append(FileWork(sha256=sha256, path=file.path, measure=file.measure, frames=wanted))
+        made.append(replace(file, frames=wanted))
     return made
 
 
-def _collect(chunk: Chunk, file: FileJob, batches: Mapping[str, _Batches], clips: _Clips) -> None:
+def _collect(chunk: Chunk, file: FileWork, batches: Mapping[str, _Batches], clips: _Clips) -> None:
     """Give pictures to the encoders that read them."""
     for kind, frames in file.frames.items():
         if kind in batches and batches[kind].recipe == chunk.recipe:
@@ -289,7 +279,7 @@ def _collect(chunk: Chunk, file: FileJob, batches: Mapping[str, _Batches], clips
             batches[VICLIP].add(clip.unit, clip.key, pictures)
 
 
-def _keep_end(end: FileEnd, file: FileJob, folder: Path) -> None:
+def _keep_end(end: FileEnd, file: FileWork, folder: Path) -> None:
     """Put on disk what was measured, or why nothing can be."""
     for clip, numbers in zip(file.measure, end.numbers, strict=True):
         if numbers is not None:

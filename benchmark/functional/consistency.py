@@ -103,13 +103,7 @@ def adjacent_scenes(view: StoryFeatures, *, kind: str) -> list[Group]:
     return [Group("story", np.asarray(values))]
 
 
-def character_shots(
-    view: StoryFeatures,
-    *,
-    kind: str,
-    tags: Sequence[str] = TAGS,
-    characters: Mapping[str, Mapping[str, Sequence[ShotKey]]] | None = None,
-) -> list[Group]:
+def character_shots(view: StoryFeatures, *, kind: str, tags: Sequence[str] = TAGS) -> list[Group]:
     """Cosines of all pairs of shots in which a character appears, a group per character; across scenes.
 
     Characters that the script gives a single shot make no group.
@@ -117,12 +111,11 @@ def character_shots(
     Args:
         view: a story and its features.
         kind: of the shots' features, pooled.
-        tags: which labels of the prompts count.
-        characters: story -> character -> shots, from a reviewed map, instead of the labels.
+        tags: which labels count, see `Story.characters`.
     """
     features = _shot_features(view, kind)
     found = []
-    for name, keys in _characters(view, tags, characters).items():
+    for name, keys in view.story.characters(tags).items():
         if len(keys) >= 2:
             there = [features[key] for key in keys if key in features]
             values = [float(cosine(a, b)) for i, a in enumerate(there) for b in there[i + 1 :]]
@@ -199,13 +192,3 @@ def _shot_features(view: StoryFeatures, kind: str, every: Every | None = None) -
         if feature is not None:
             found[shot.key] = feature
     return found
-
-
-def _characters(
-    view: StoryFeatures,
-    tags: Sequence[str],
-    characters: Mapping[str, Mapping[str, Sequence[ShotKey]]] | None,
-) -> Mapping[str, Sequence[ShotKey]]:
-    if characters is not None:
-        return characters.get(view.story.key, {})
-    return view.story.characters(tags)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from benchmark.encoders.weights import TABLE, command
 from benchmark.report.layout import (
     ARROWS,
     DASH,
@@ -14,12 +15,14 @@ from benchmark.report.layout import (
     ReportedTable,
     Row,
     Table,
+    computed,
     fixed,
+    heading,
     interval,
     shown,
-    tables,
 )
 from benchmark.report.schema import ReportData
+from benchmark.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -34,28 +37,55 @@ BETWEEN = 3
 
 
 def print_report(data: ReportData, console: Console | None = None) -> None:
-    """Print a report's tables: warnings first, reported rows below a line of their own, notes last."""
+    """Print what could be computed: warnings, tables, notes; then, in a line, what could not and why.
+
+    Numbers that a paper reports stand below a line of their own, for the columns that were measured too.
+    """
     from rich.console import Console as RichConsole
     from rich.text import Text
 
     console = console or RichConsole()
     for warning in data.warnings:
         console.print(Text(f"! {warning}", style="yellow"))
-    for one in tables(data):
+    for one in computed(data):
         for block in blocks(one, console.width):
             console.print()
             console.print(block)
         for note in [*one.notes, *_sources(one)]:
             console.print(Text(note, style="dim"))
+    console.print()
     for flag in data.flags:
         console.print(Text(f"! {flag}", style="yellow"))
+    if line := unavailable(data):
+        console.print(Text(line), soft_wrap=True)  # so that its commands can be copied
+
+
+def unavailable(data: ReportData) -> str:
+    """The columns that could not be computed, and the command that would bring them; empty if there are none.
+
+    One line, however many columns and encoders: `results.json` and the page have each reason in full.
+    """
+    lacking = [metric for metric in data.metrics if metric.reason]
+    if not lacking:
+        return ""
+    titles = "; ".join(dict.fromkeys(metric.title for metric in lacking))
+    head = f"Without a number: {counted(len(lacking), 'column')} ({titles})"
+    missing = {one.name: one.missing for one in data.encoders if one.missing}
+    pulls = [command(name) for name in missing if name in TABLE and command(name) in missing[name]]
+    if pulls:
+        return f"{head}. Weights are missing; bring them with: {' && '.join(pulls)}"
+    # Encoders that lack the same package say the same.
+    packages = list(dict.fromkeys(text.split(": ")[-1] for text in missing.values()))
+    if packages:
+        return f"{head}. First the packages, then the weights (docs/evaluate.md): {'; '.join(packages)}"
+    return f"{head}: {'; '.join(dict.fromkeys(metric.reason for metric in lacking))}"
 
 
 def blocks(one: Table, width: int) -> Iterator[RenderableType]:
     """A table as one or more renderables of rich that are not wider than `width` characters."""
     from rich.text import Text
 
-    title = f"{one.title}, {one.order.replace('_', ' ')} mean with 95 % interval"
+    title = heading(one)
     for start, end in _spans(one, width):
         made = _block(one, start, end)
         made.title = Text(title if start == 0 else f"{title}, continued")

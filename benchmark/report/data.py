@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmark.aggregate import refuse_different
+from benchmark.characters import told_by
 from benchmark.evaluation import EncoderFact, Evaluation, MethodResult
 from benchmark.presets import Preset, metrics_of, open_choices
 from benchmark.prompts import StoryAudit, Visibility
@@ -50,6 +51,7 @@ from benchmark.scoring import Metric
 from benchmark.statistics import small_sample_line
 from benchmark.stories import Story
 from benchmark.submission import Clip
+from benchmark.words import counted
 
 UNAVAILABLE = "unavailable: weights missing"
 _ENCODERS_OF = (
@@ -123,7 +125,7 @@ def report_data(evaluation: Evaluation, *, folder: Path | str = ".", pictures: b
         similarity_kind=kind,
         similarity_floor=mean_floor(evaluation, kind) if kind else None,
         flags=flags(metrics, methods, found, chosen.order),
-        warnings=_warnings(evaluation, metrics),
+        warnings=_warnings(evaluation),
         faults=list(evaluation.faults),
         command=evaluation.command,
         pictures=album.pictures,
@@ -156,6 +158,7 @@ def story_fact(story: Story) -> StoryFact:
         ],
         faults=list(story.faults),
         prompts_sha256=hashlib.sha256(json.dumps(texts, ensure_ascii=True).encode()).hexdigest(),
+        characters_from=told_by(story),
     )
 
 
@@ -292,7 +295,7 @@ def _seen(seen: Visibility) -> list[int | None]:
     return [seen.tokens, seen.seen, seen.shot_tokens, seen.shot_seen]
 
 
-def _warnings(evaluation: Evaluation, metrics: Sequence[MetricFact]) -> list[str]:
+def _warnings(evaluation: Evaluation) -> list[str]:
     found = []
     if random := [fact.name for fact in evaluation.encoders if fact.random]:
         found.append(
@@ -301,11 +304,10 @@ def _warnings(evaluation: Evaluation, metrics: Sequence[MetricFact]) -> list[str
         )
     for precision in sorted({f.precision for f in evaluation.encoders if not f.missing} - {"fp32"}):
         found.append(f"encoders ran in {precision}: another recipe than fp32, with other numbers")
-    if unavailable := [metric.title for metric in metrics if metric.reason]:
-        found.append(f"{len(unavailable)} columns are unavailable: {'; '.join(unavailable)}")
     if line := small_sample_line(len(evaluation.stories)):
         found.append(line)
     for method in evaluation.methods:
         if method.submission.missing:
-            found.append(f"{method.name} lacks {len(method.submission.missing)} shots: see coverage")
+            lacks = counted(len(method.submission.missing), "shot, which is", "shots, which are")
+            found.append(f"{method.name} lacks {lacks} in no number")
     return found

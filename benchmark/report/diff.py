@@ -5,19 +5,22 @@ Numbers of different recipes do not compare. They are refused unless asked for, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmark.aggregate import MACRO, RecipeMismatch
 from benchmark.report.layout import shown
-from benchmark.report.schema import Cell, MethodFact, MetricFact, Number, ReportData
+from benchmark.report.schema import Cell, MethodFact, MetricFact, Number, ReportData, StoryFact
 from benchmark.statistics import compare
+from benchmark.words import counted
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    pass
 
 EXACT = 1e-12
+SWAPPED = "swapped identities"
+"""What the name of the control whose characters are exchanged ends with."""
 OTHER_RECIPE = "other recipe: these numbers do not compare"
 _ABOUT = {
     "viclip": ("viclip", "text"),
@@ -76,17 +79,21 @@ class Change:
         kinds: starts of the kinds of features that it can move; empty for all.
         method: of one method only; empty for all.
         in_recipe: whether the recipe's hash depends on it.
+        casting: it is about who is in which shot: groups by character, and the control that swaps two.
     """
 
     text: str
     kinds: tuple[str, ...] = ()
     method: str = ""
     in_recipe: bool = False
+    casting: bool = False
 
     def touches(self, metric: MetricFact, method: str) -> bool:
         """Whether it can have moved a metric of a method."""
         if self.method not in ("", method):
             return False
+        if self.casting:
+            return metric.group == "character" or method.endswith(SWAPPED)
         return not self.kinds or any(kind.startswith(self.kinds) for kind in metric.needs)
 
 
@@ -112,6 +119,10 @@ class Diff:
         return [cell for cell in self.cells if cell.moved]
 
 
+class NothingCommon(ValueError):
+    """Two evaluations have no method in common; one line that says which each has."""
+
+
 def diff(a: ReportData, b: ReportData, *, across_recipes: bool = False) -> Diff:
     """What changed from one evaluation to another.
 
@@ -121,8 +132,10 @@ def diff(a: ReportData, b: ReportData, *, across_recipes: bool = False) -> Diff:
         across_recipes: compare numbers of different recipes too; each row then says that they do not compare.
 
     Raises:
+        NothingCommon: no method is in both.
         RecipeMismatch: the recipes differ and `across_recipes` is not set.
     """
+    _refuse_strangers(a, b)
     same = a.recipe == b.recipe
     changes = list(changes_between(a, b))
     if not same and not across_recipes:
@@ -141,6 +154,16 @@ def diff(a: ReportData, b: ReportData, *, across_recipes: bool = False) -> Diff:
                 cells.append(_moved(metric, method, others[method.name], (a.order, b.order), changes))
     noted = cells if same else [Moved(**{**vars(cell), "note": OTHER_RECIPE}) for cell in cells]
     return Diff(cells=noted, changes=changes, only=_only(a, b), same_recipe=same)
+
+
+def _refuse_strangers(a: ReportData, b: ReportData) -> None:
+    first, second = ([method.name for method in data.compared()] for data in (a, b))
+    if not {*first} & {*second}:
+        raise NothingCommon(
+            f"nothing compares: no method is in both reports; the first has {', '.join(first)}, the second "
+            f"{', '.join(second)}. Evaluate them together (memento eval a=... b=...), or, if they are one "
+            "method, under one name"
+        )
 
 
 def _moved(
@@ -240,21 +263,35 @@ def _stories(a: ReportData, b: ReportData) -> Iterator[Change]:
     olds, news = ({story.key: story for story in data.stories} for data in (a, b))
     for told, keys in (("more", news.keys() - olds.keys()), ("fewer", olds.keys() - news.keys())):
         if keys:
-            yield Change(text=f"{len(keys)} {told} stories: {_some(sorted(keys))}", in_recipe=True)
+            text = counted(len(keys), f"{told} story", f"{told} stories")
+            yield Change(text=f"{text}: {_some(sorted(keys))}", in_recipe=True)
     other = [key for key in olds if key in news and olds[key].prompts_sha256 != news[key].prompts_sha256]
     if other:
         yield Change(text=f"prompts or cuts of the script differ in {_some(other)}", in_recipe=True)
+    both = [(olds[key], news[key]) for key in olds if key in news and key not in other]
+    if cast := [old.key for old, new in both if _cast(old) != _cast(new)]:
+        pairs = dict.fromkeys((o.characters_from, n.characters_from) for o, n in both if _cast(o) != _cast(n))
+        told = "; ".join(f"{before or 'tags'} became {after or 'tags'}" for before, after in pairs)
+        text = f"who is in which shot differs in {_some(cast)} ({told})"
+        yield Change(text=text, in_recipe=True, casting=True)
+
+
+def _cast(story: StoryFact) -> list[list[str]]:
+    return [sorted(shot.characters) for shot in story.shots]
 
 
 def _videos(a: MethodFact, b: MethodFact) -> Iterator[Change]:
     olds, news = _ids(a), _ids(b)
     changed = [shot for shot in olds if shot in news and olds[shot] != news[shot]]
     if changed:
-        yield Change(text=f"{len(changed)} videos of {a.name} changed: {_some(changed)}", method=a.name)
+        text = f"{counted(len(changed), f'video of {a.name}', f'videos of {a.name}')} changed"
+        yield Change(text=f"{text}: {_some(changed)}", method=a.name)
     if gone := [shot for shot in olds if shot not in news]:
-        yield Change(text=f"{len(gone)} shots of {a.name} are missing now: {_some(gone)}", method=a.name)
+        text = counted(len(gone), f"shot of {a.name} is", f"shots of {a.name} are")
+        yield Change(text=f"{text} missing now: {_some(gone)}", method=a.name)
     if new := [shot for shot in news if shot not in olds]:
-        yield Change(text=f"{len(new)} shots of {a.name} are new: {_some(new)}", method=a.name)
+        text = counted(len(new), f"shot of {a.name} is", f"shots of {a.name} are")
+        yield Change(text=f"{text} new: {_some(new)}", method=a.name)
 
 
 def _ids(method: MethodFact) -> dict[str, str]:
@@ -279,16 +316,26 @@ def _only(a: ReportData, b: ReportData) -> list[str]:
 
 
 def lines(found: Diff) -> list[str]:
-    """The difference in words: what differs, then every number that moved and what can have moved it."""
+    """The difference in words: each cause once, and below it the numbers that it can have moved."""
     moved = found.moved
     told = [] if found.same_recipe else [OTHER_RECIPE]
-    told += [f"{len(moved)} of {len(found.cells)} numbers moved"]
-    told += [change.text for change in found.changes] or ["nothing else differs"]
-    told += found.only
+    of = counted(len(found.cells), "number")
+    told.append(f"{len(moved)} of {of} moved" if moved or found.changes else f"none of {of} moved")
+    groups: dict[tuple[str, ...], list[Moved]] = {}
     for cell in moved:
-        told.append(_line(cell))
-        told += [f"    {why}" for why in cell.why] or ["    nothing that is recorded explains it"]
-    return told
+        groups.setdefault(tuple(cell.why), []).append(cell)
+    for why, cells in groups.items():
+        told += ["", *([f"{'because' if len(why) == 1 else 'one of these:'} {why[0]}"] if why else [])]
+        told += [f"              {text}" for text in why[1:]]
+        told += [] if why else ["nothing that is recorded explains these:"]
+        told += [f"    {_line(cell)}" for cell in cells]
+    named = {text for why in groups for text in why}
+    rest = [change.text for change in found.changes if change.text not in named]
+    if rest:
+        told += ["", "differs too, and can have moved none of these:", *(f"    {text}" for text in rest)]
+    if not found.changes:
+        told.append("nothing else differs")
+    return [*told, *(["", *found.only] if found.only else [])]
 
 
 def _line(cell: Moved) -> str:
@@ -298,57 +345,4 @@ def _line(cell: Moved) -> str:
         known = cell.first is not None and cell.first.low is not None
         where = f"{'outside' if cell.beyond else 'inside'} the first interval" if known else "no interval"
         text += f" ({cell.shift:+.4f}, {where})"
-    return f"{text}; {cell.note}" if cell.note else text
-
-
-def diff_table(found: Diff) -> Table:
-    """The numbers that moved as a table of rich."""
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(title="moved numbers", title_justify="left", pad_edge=False)
-    for head in ("method", "metric", "first", "second", "shift", "paired, 95 %", "why it may be"):
-        made.add_column(
-            head, justify="right" if head in ("first", "second", "shift", "paired, 95 %") else "left"
-        )
-    for cell in found.moved:
-        shift = "-" if cell.shift is None else f"{cell.shift:+.4f}"
-        reasons = [*([cell.note] if cell.note else []), *cell.why] or ["nothing that is recorded"]
-        made.add_row(
-            Text(cell.method),
-            Text(cell.metric.name),
-            shown(cell.first.value, cell.metric),
-            shown(cell.second.value, cell.metric),
-            Text(shift, style="bold" if cell.beyond else ""),
-            _paired(cell),
-            Text("; ".join(reasons)),
-        )
-    return made
-
-
-def _paired(cell: Moved) -> str:
-    low, high = cell.paired.low, cell.paired.high
-    return "-" if low is None or high is None else f"{low:+.4f} to {high:+.4f}"
-
-
-def as_values(found: Diff) -> Mapping[str, object]:
-    """The difference as plain values for JSON."""
-    return {
-        "same_recipe": found.same_recipe,
-        "changes": [change.text for change in found.changes],
-        "only": found.only,
-        "cells": [
-            {
-                "method": cell.method,
-                "metric": cell.metric.name,
-                "first": cell.first.value,
-                "second": cell.second.value,
-                "shift": cell.shift,
-                "paired": [cell.paired.value, cell.paired.low, cell.paired.high],
-                "outside_first_interval": cell.beyond,
-                "why": cell.why,
-                "note": cell.note,
-            }
-            for cell in found.moved
-        ],
-    }
+    return text

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmark.report.schema import FairnessRow, MethodFact, StoryFact, Video
+from benchmark.words import counted
 
 BITRATE_RATIO = 3.0
 """Bit rates per pixel that differ by more are worth a flag: CRF 10 against CRF 25 is about a factor of 9."""
@@ -27,6 +28,7 @@ def fairness(
     rows = []
     scored = ", ".join(sorted({story.source or "unknown" for story in stories}))
     total = sum(len(story.shots) for story in stories)
+    characters = _counted(story.characters_from for story in stories)
     for method in methods:
         videos = _videos(method)
         told = environment.get(f"prompts {method.name}", "")
@@ -42,6 +44,7 @@ def fairness(
                 matrix=_counted(v.matrix for v in videos),
                 prompts=f"{told or 'not declared'}; scored against {scored}",
                 flags=_own_flags(method, videos, told, scored),
+                characters=characters,
             )
         )
     return rows, _flags(methods)
@@ -54,7 +57,7 @@ def _videos(method: MethodFact) -> list[Video]:
 def _own_flags(method: MethodFact, videos: Sequence[Video], told: str, scored: str) -> list[str]:
     found = []
     if method.missing_shots:
-        found.append(f"{len(method.missing_shots)} shots are missing")
+        found.append(counted(len(method.missing_shots), "shot is missing", "shots are missing"))
     for name, what in _CONSTANT.items():
         if len(different := {what(video) for video in videos}) > 1:
             found.append(f"{len(different)} different {name}")
@@ -102,7 +105,9 @@ def _flags(methods: Sequence[MethodFact]) -> list[str]:
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
             if shared := len({v.id for v in videos[a]} & {v.id for v in videos[b]}):
-                found.append(f"{a} and {b} share {shared} identical videos: is one a copy of the other?")
+                found.append(
+                    f"{a} and {b} share {counted(shared, 'identical video')}: is one a copy of the other?"
+                )
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,11 +90,13 @@ class Table:
         controls: rows of controls, which compete with nobody.
         reported: what papers print for these columns, kept apart.
         notes: what a reader must know, a line each.
+        stories: that were scored; one gives neither intervals nor ranks.
     """
 
     title: str
     part: str
     order: str
+    stories: int
     columns: list[Column]
     groups: list[tuple[str, int]]
     rows: list[Row]
@@ -114,7 +116,8 @@ def table(data: ReportData, part: str = MEASURED_COLUMN, order: str = "") -> Tab
     order = order or data.order
     metrics = _in_paper_order(data.columns(part), data.preset)
     columns = [_column(metric, data.preset) for metric in metrics]
-    ranks = _ranks(metrics, data.compared(), order)
+    several = len(data.stories) > 1
+    ranks = _ranks(metrics, data.compared(), order) if several else {}
     rows = [_row(method, metrics, order, ranks) for method in data.methods if not method.control]
     controls = [_row(method, metrics, order, {}) for method in data.methods if method.control]
     preset_table = part == MEASURED_COLUMN
@@ -122,6 +125,7 @@ def table(data: ReportData, part: str = MEASURED_COLUMN, order: str = "") -> Tab
         title=f"Preset {data.preset}" if preset_table else "Weight-free numbers",
         part=part,
         order=order,
+        stories=len(data.stories),
         columns=columns,
         groups=_groups(columns),
         rows=rows,
@@ -135,6 +139,40 @@ def tables(data: ReportData) -> list[Table]:
     """The preset's table and that of the weight-free numbers."""
     found = [table(data, part) for part in (MEASURED_COLUMN, WEIGHT_FREE_COLUMN)]
     return [one for one in found if one.columns]
+
+
+def computed(data: ReportData) -> list[Table]:
+    """The tables with only those columns that could be computed; none without any."""
+    return [_kept(one, places) for one in tables(data) if (places := _with_numbers(one))]
+
+
+def _with_numbers(one: Table) -> list[int]:
+    return [place for place, column in enumerate(one.columns) if not column.metric.reason]
+
+
+def _kept(one: Table, places: Sequence[int]) -> Table:
+    """A table with some of its columns; a paper's rows stay where the paper has one of them."""
+    columns = [one.columns[place] for place in places]
+    rows, controls = (
+        [replace(row, entries=[row.entries[place] for place in places]) for row in part]
+        for part in (one.rows, one.controls)
+    )
+    reported = [
+        replace(each, rows=[(name, [values[place] for place in places]) for name, values in each.rows])
+        for each in one.reported
+        if any(values[place] is not None for _, values in each.rows for place in places)
+    ]
+    return replace(
+        one, columns=columns, groups=_groups(columns), rows=rows, controls=controls, reported=reported,
+        notes=_notes(columns, rows),
+    )  # fmt: skip
+
+
+def heading(one: Table) -> str:
+    """`Preset memento, macro mean with 95 % interval`."""
+    if one.stories == 1:
+        return f"{one.title}, 1 story"
+    return f"{one.title}, {one.order.replace('_', ' ')} mean with 95 % interval"
 
 
 def digits(metric: MetricFact) -> int:

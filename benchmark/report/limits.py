@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from benchmark.calibration import calibrate
 from benchmark.evaluation import Evaluation
 from benchmark.report.measures import number
-from benchmark.report.schema import MEASURED_COLUMN, Limits, MethodFact, MetricFact, Number
+from benchmark.report.schema import Limits, MethodFact, MetricFact, Number
 from benchmark.scoring import Metric
 
 SLOW = 0.5
@@ -131,23 +131,44 @@ def _suspicious(
 
 
 def _controls(metrics: Sequence[MetricFact], methods: Sequence[MethodFact], order: str) -> list[str]:
-    """Frozen controls that do no worse than the method they were made of; `methods[0]` is that one."""
+    """A line for each control that does no worse than a method where it should lose.
+
+    Where both are without a fault there is nothing to tell.
+    """
     lines = []
+    compared = [method for method in methods if not method.control]
     for control in methods:
-        if not control.control or not control.name.endswith(FROZEN):
+        if not control.control:
             continue
-        blind = [metric for metric in metrics if _no_worse(metric, control, methods[0], order)]
-        if blind:
-            named = "; ".join(metric.title for metric in blind)
-            lines.append(f"{control.name} does no worse than {methods[0].name} in: {named}")
+        blind = {
+            metric.title: [m.name for m in compared if _no_worse(metric, control, m, order)]
+            for metric in metrics
+            if _tells(metric, control)
+        }
+        named = [m.name for m in compared if any(m.name in each for each in blind.values())]
+        told = [
+            title if each == named else f"{title} ({', '.join(each)})"
+            for title, each in blind.items()
+            if each
+        ]
+        if told:
+            lines.append(f"{control.name} does no worse than {', '.join(named)} in: {'; '.join(told)}")
     return lines
+
+
+def _tells(metric: MetricFact, control: MethodFact) -> bool:
+    """Whether a metric could tell a control from a method: shots in other places are the same shots."""
+    inside = metric.group == "shot" or "level=shots_of_scene" in metric.options
+    inside |= all(kind.startswith(("aes_", "stat_")) and "boundary" not in kind for kind in metric.needs)
+    return control.name.endswith(FROZEN) or not inside
 
 
 def _no_worse(metric: MetricFact, control: MethodFact, method: MethodFact, order: str) -> bool:
     a, b = value(control, metric.name, order), value(method, metric.name, order)
-    if metric.part != MEASURED_COLUMN or metric.higher_is_better is None or a is None or b is None:
+    if metric.higher_is_better is None or a is None or b is None:
         return False
-    return a >= b if metric.higher_is_better else a <= b
+    faultless = not metric.higher_is_better and a == b == 0
+    return not faultless and (a >= b if metric.higher_is_better else a <= b)
 
 
 def by_method(found: Sequence[Limits]) -> Mapping[tuple[str, str], Limits]:

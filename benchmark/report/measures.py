@@ -79,7 +79,8 @@ def _why_undefined(coverage: Coverage) -> str:
         return f"none of {coverage.undefined_units} computed values is finite"
     if not total:
         return "no story was scored"
-    return f"none of {total} stories has it: it needs shots or scenes that are not there"
+    none = "the story does not have" if total == 1 else f"none of {total} stories has"
+    return f"{none} it: it needs shots or scenes that are not there"
 
 
 def per_story(metrics: Sequence[MetricFact], methods: Mapping[str, Scores], order: str) -> PerStory:
@@ -134,14 +135,16 @@ def _better_on(compared: Comparison, higher_is_better: bool | None) -> float:
 
 
 def ranks(metrics: Sequence[MetricFact], values: PerStory) -> list[Ranks]:
-    """Rank probabilities of the metrics of which one end is better, if two methods have them."""
+    """Rank probabilities of the metrics of which one end is better, if two methods share two stories."""
     found = []
     for metric in metrics:
         of = values.get(metric.name, {})
         if metric.higher_is_better is None or len(of) < 2:
             continue
-        chances = rank_probabilities(of, higher_is_better=metric.higher_is_better)
         stories = len(common_stories(list(of.values())))
+        if stories < 2:
+            continue  # drawn again, one story is always itself: that would be certainty
+        chances = rank_probabilities(of, higher_is_better=metric.higher_is_better)
         plain = {name: [number(c) for c in chances[name]] for name in of}
         found.append(Ranks(metric=metric.name, probabilities=plain, stories=stories))
     return found

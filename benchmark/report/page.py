@@ -61,6 +61,7 @@ def page(data: ReportData) -> str:
     methods = [method.name for method in data.compared()]
     main = {order: table(data, MEASURED_COLUMN, order) for order in ORDERS}
     free = {order: table(data, WEIGHT_FREE_COLUMN, order) for order in ORDERS}
+    several = len(data.stories) > 1
     context = {
         "data": data,
         "methods": methods,
@@ -68,8 +69,10 @@ def page(data: ReportData) -> str:
         "orders": ORDERS,
         "main": main,
         "free": free,
-        "radar": radar(main[data.order]),
-        "plots": [*_plots(main[data.order]), *_plots(free[data.order])],
+        "several": several,
+        "measured": any(not metric.reason for metric in data.columns()),
+        "radar": radar(main[data.order]) if several else None,
+        "plots": [*_plots(main[data.order]), *_plots(free[data.order])] if several else [],
         "comparisons": _comparisons(data),
         "calibration": _calibration(data),
         "splits": _splits(data),

@@ -65,7 +65,10 @@ class ShotFact:
 
 @dataclass(frozen=True, kw_only=True)
 class StoryFact:
-    """A story of the benchmark; `prompts_sha256` is of all its texts."""
+    """A story of the benchmark; `prompts_sha256` is of all its texts.
+
+    `characters_from` says who tells which characters are in which shot: a map, or the tags of the prompts.
+    """
 
     key: str
     source: str
@@ -73,6 +76,7 @@ class StoryFact:
     shots: list[ShotFact]
     faults: list[str]
     prompts_sha256: str
+    characters_from: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,6 +311,7 @@ class FairnessRow:
     matrix: str
     prompts: str
     flags: list[str]
+    characters: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

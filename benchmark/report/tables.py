@@ -116,6 +116,11 @@ _TEX = {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # After the end of a row, LaTeX takes these for arguments of its own.
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
 }
 
 
@@ -156,28 +161,36 @@ def _latex_table(one: Table, data: ReportData) -> str:
 
 
 def _latex_caption(one: Table, data: ReportData) -> str:
-    told = (
-        f"{one.title}: {one.order.replace('_', ' ')} means over {len(data.stories)} stories with 95 % "
-        f"intervals from a bootstrap over stories; best in bold, second underlined; "
-        f"recipe {data.recipe[:12]}."
-    )
+    if one.stories == 1:
+        how = "1 story, so without intervals"
+    else:
+        how = (
+            f"{one.order.replace('_', ' ')} means over {one.stories} stories with 95 % intervals from a "
+            "bootstrap over stories; best in bold, second underlined"
+        )
+    told = f"{one.title}: {how}; recipe {data.recipe[:12]}."
     unavailable = [c.title for c in one.columns if c.metric.reason]
-    return tex(told + (f" Unavailable: {', '.join(unavailable)}." if unavailable else ""))
+    return tex(told + (f" Unavailable: {'; '.join(unavailable)}." if unavailable else ""))
 
 
 def _latex_head(one: Table) -> list[str]:
     groups = [rf"\multicolumn{{{count}}}{{c}}{{{tex(title)}}}" for title, count in one.groups]
     rules, at = [], 2
     for _, count in one.groups:
-        rules.append(rf"\cmidrule(lr){{{at}-{at + count - 1}}}")
+        rules += [rf"\cmidrule(lr){{{at}-{at + count - 1}}}"] if count > 1 else []
         at += count
     arrows = {"up": r"$\uparrow$", "down": r"$\downarrow$", "": ""}
-    heads = [f"{tex(c.head)} {arrows[c.arrow]}".strip() for c in one.columns]
+    heads = [" ".join(filter(None, (tex(c.head), arrows[c.arrow], _unit(c)))) for c in one.columns]
     return [
         "Method & " + " & ".join(groups) + r" \\",
-        " ".join(rules),
+        *([" ".join(rules)] if rules else []),
         " & " + " & ".join(heads) + r" \\",
     ]
+
+
+def _unit(column: Column) -> str:
+    unit = column.metric.unit
+    return "" if unit in ("cosine", "score") else rf"{{\scriptsize {tex(unit)}}}"
 
 
 def _latex_row(row: Row, columns: Sequence[Column]) -> list[str]:
@@ -201,8 +214,9 @@ def markdown(data: ReportData) -> str:
     """The tables for a README or an issue: intervals beside the numbers."""
     parts = [f"> {warning}\n" for warning in data.warnings]
     for one in tables(data):
-        head = f"{one.order.replace('_', ' ')} means over {len(data.stories)} stories"
-        parts.append(f"### {one.title}: {head}, 95 % intervals, recipe `{data.recipe[:12]}`\n")
+        head = f"{one.order.replace('_', ' ')} means over {one.stories} stories, 95 % intervals"
+        head = "1 story" if one.stories == 1 else head
+        parts.append(f"### {one.title}: {head}, recipe `{data.recipe[:12]}`\n")
         rows = [
             [md(row.method) + (" (control)" if row in one.controls else ""), *_md_cells(row, one.columns)]
             for row in [*one.rows, *one.controls]

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmark.study.design import BROKEN, CHOICES, CRITERIA, LEFT, SAME, TIE, Film
 from benchmark.study.kit import StudyError, study_id, token
+from benchmark.words import counted
 
 FORMAT = "memento-study-answers/1"
 
@@ -126,11 +127,13 @@ def _sheet(path: Path, key: Mapping[str, Any]) -> tuple[Sheet, list[str]]:
             judgements += _judgements(rater, trial, answer, key)
     notes = []
     if len(answers) < len(session):
-        notes.append(f"{len(answers)} of {len(session)} comparisons are answered; these are used")
+        of = counted(len(session), "comparison is", "comparisons are")
+        notes.append(f"{len(answers)} of {of} answered; these are used")
     if broken:
-        notes.append(f"{broken} comparisons do not count: a film could not be played")
+        told = counted(broken, "comparison does", "comparisons do")
+        notes.append(f"{told} not count: a film could not be played")
     if passed < seen:
-        notes.append(f"rater {rater} failed {seen - passed} of {seen} attention checks")
+        notes.append(f"rater {rater} failed {seen - passed} of {counted(seen, 'attention check')}")
     return Sheet(
         rater=rater, path=path, answered=answered, trials=len(session), checks=(passed, seen), broken=broken,
         judgements=tuple(judgements), seconds=sorted(times)[len(times) // 2] if times else 0.0,

@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from benchmark.frames import opened
 from benchmark.submission import Clip
 
 CRF = 12
@@ -83,12 +84,10 @@ def _frames(clip: Clip) -> Iterator[Any]:
     """Upright frames of even size, yuv420p."""
     import av
 
-    from curation.video.decode import decode_span, upright
-    from curation.video.probe import probe
+    from curation.video.decode import upright
 
-    path = str(clip.path)
-    stream, _, _ = probe(path)
-    for index, frame in enumerate(decode_span(path, stream, stream["first_pts"], None, threads=1)):
+    stream, frames = opened(clip.path)
+    for index, frame in enumerate(frames):
         if clip.end is not None and index >= clip.end:
             return
         if index < clip.start:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,8 +64,13 @@ def test_a_shot_that_was_not_encoded_is_undefined():
 
 def test_a_reviewed_map_and_how_far_apart_shots_are():
     view = StoryFeatures(STORIES["tale"], table())
-    reviewed = {"tale": {"Robinson": (ShotKey(1, 1), ShotKey(2, 2))}}
-    (group,) = character_shots(view, kind="viclip_24", characters=reviewed)
-    assert (group.name, len(group.units)) == ("Robinson", 1)
     by_gap = recurrence(view, kind="viclip_24")
     assert {gap: len(values) for gap, values in by_gap.items()} == {1: 4, 2: 3, 3: 2, 4: 1}
+    cast = {"Robinson": (ShotKey(1, 1), ShotKey(2, 2)), "Animal A": (ShotKey(1, 1), ShotKey(1, 2))}
+    view = StoryFeatures(replace(STORIES["tale"], cast=cast), table())
+    groups = character_shots(view, kind="viclip_24")
+    assert [(group.name, len(group.units)) for group in groups] == [("Robinson", 1), ("Animal A", 1)]
+    people = character_shots(view, kind="viclip_24", tags=("Person",))
+    assert [group.name for group in people] == ["Robinson"]
+    by_gap = recurrence(view, kind="viclip_24")
+    assert {gap: len(values) for gap, values in by_gap.items()} == {1: 1, 4: 1}

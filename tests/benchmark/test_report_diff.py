@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import io
-import json
 from dataclasses import replace
 
 import pytest
 
 from benchmark.aggregate import RecipeMismatch
 from benchmark.report.data import report_data
-from benchmark.report.diff import OTHER_RECIPE, as_values, diff, diff_table, lines
+from benchmark.report.diff import OTHER_RECIPE, NothingCommon, diff, lines
 from tests.benchmark import evaluations, made
 
 STORIES = {f"s{i}": made.story(f"s{i}", (3, 2)) for i in range(4)}
@@ -37,7 +35,7 @@ def test_the_same_evaluation_has_no_difference(first):
     assert found.moved == []
     assert found.changes == []
     assert found.same_recipe
-    assert lines(found)[1] == "nothing else differs"
+    assert lines(found) == [f"none of {len(found.cells)} numbers moved", "nothing else differs"]
 
 
 def test_moved_numbers_come_with_their_interval(evaluated, first):
@@ -50,18 +48,23 @@ def test_moved_numbers_come_with_their_interval(evaluated, first):
     assert cell.paired.low <= cell.shift <= cell.paired.high < 0
     assert cell.beyond
     assert not any(c.metric.name == "motion" for c in found.moved)
-    assert "nothing that is recorded explains it" in " ".join(lines(found))
+    told = lines(found)
+    assert told[0] == f"{len(found.moved)} of {len(found.cells)} numbers moved"
+    assert told.count("nothing that is recorded explains these:") == 1
+    assert sum(line.startswith("    b, ") for line in told) == len(found.moved)
 
 
 def test_videos_that_changed_or_are_missing_explain_their_method_only(evaluated, first):
     absent = {"absent": ("s1/01_02",), "spread": 0.3}
     second = other(evaluated, a=absent, b={"spread": 0.6})
     found = diff(first, second)
-    assert "1 shots of a are missing now: s1/01_02" in [change.text for change in found.changes]
+    cause = "1 shot of a is missing now: s1/01_02"
+    assert cause in [change.text for change in found.changes]
+    assert sum(cause in line for line in lines(found)) == 1
     assert {cell.method for cell in found.moved} == {"a"}
     assert all("missing now" in cell.why[0] for cell in found.moved)
     back = diff(second, first)
-    assert any("1 shots of a are new" in change.text for change in back.changes)
+    assert any("1 shot of a is new" in change.text for change in back.changes)
     method = evaluated.methods[0]
     shots = dict(method.submission.clips["s0"])
     key = next(iter(shots))
@@ -69,7 +72,7 @@ def test_videos_that_changed_or_are_missing_explain_their_method_only(evaluated,
     clips = {**method.submission.clips, "s0": shots}
     again = replace(method, submission=replace(method.submission, clips=clips))
     changed = report_data(replace(evaluated, methods=(again, evaluated.methods[1])), pictures=False)
-    assert "1 videos of a changed: s0/01_01" in [c.text for c in diff(first, changed).changes]
+    assert "1 video of a changed: s0/01_01" in [c.text for c in diff(first, changed).changes]
 
 
 def test_other_recipes_are_refused_unless_asked_for(first):
@@ -82,7 +85,31 @@ def test_other_recipes_are_refused_unless_asked_for(first):
     found = diff(first, second, across_recipes=True)
     assert not found.same_recipe
     assert all(cell.note == OTHER_RECIPE for cell in found.cells)
+    assert lines(found).count(OTHER_RECIPE) == 1
     assert lines(found)[0] == OTHER_RECIPE
+
+
+def test_strangers_are_told_in_a_line(evaluated, first):
+    """Not `0 of 0 numbers moved`: there is nothing that could have."""
+    strangers = other(evaluated, c={}, d={})
+    with pytest.raises(NothingCommon, match="the first has a, b, the second c, d") as error:
+        diff(first, strangers)
+    assert "\n" not in str(error.value)
+    assert diff(first, other(evaluated, b={"spread": 0.6}, d={})).cells
+
+
+def test_causes_are_told_once_and_those_that_moved_nothing_apart(evaluated, first):
+    second = other(
+        evaluated, a={"spread": 0.3, "absent": ("s1/01_02",)}, b={"spread": 0.9, "absent": ("s2/02_01",)}
+    )
+    again = replace(second, encoders=[replace(e, sha256="c" * 64) for e in second.encoders])
+    told = lines(diff(first, again))
+    for shot in ("shot of a is missing now", "shot of b is missing now"):
+        assert 0 < sum(shot in line for line in told) < len([x for x in told if x.startswith("    ")])
+    same = replace(first, environment={**first.environment, "numpy": "0.1"})
+    told = lines(diff(first, same))
+    assert told[:2] == [f"0 of {len(diff(first, same).cells)} numbers moved", ""]
+    assert told[2] == "differs too, and can have moved none of these:"
 
 
 def test_only_what_can_have_moved_a_number_is_named(evaluated, first):
@@ -107,7 +134,7 @@ def test_prompts_stories_presets_and_environments_are_compared(evaluated, first)
     second = replace(second, environment={**second.environment, "numpy": "0.1"})
     found = diff(first, report_data(second, pictures=False), across_recipes=True)
     told = [change.text for change in found.changes]
-    assert "1 fewer stories: s3" in told
+    assert "1 fewer story: s3" in told
     assert "prompts or cuts of the script differ in s0" in told
     assert any(text.startswith("environment, numpy:") for text in told)
     assert found.only[:2] == ["method b is only in the first", "method c is only in the second"]
@@ -126,15 +153,3 @@ def test_numbers_that_appear_or_go_have_no_shift(evaluated, first):
     assert not cell.beyond
     assert "encoder clip-b32 is there now" in cell.why
     assert any("Background (background): - to 0.9" in line for line in lines(found))
-
-
-def test_a_difference_as_a_table_and_as_values(evaluated, first):
-    from rich.console import Console
-
-    found = diff(first, other(evaluated, a={"spread": 0.3}, b={"spread": 0.9}))
-    console = Console(width=200, file=io.StringIO(), record=True)
-    console.print(diff_table(found))
-    assert "inter_shot_viclip_adjacent" in console.export_text()
-    values = json.loads(json.dumps(as_values(found), allow_nan=False))
-    assert len(values["cells"]) == len(found.moved)
-    assert values["same_recipe"] is True

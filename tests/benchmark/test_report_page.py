@@ -161,7 +161,7 @@ def test_a_page_made_again_from_results_is_the_same(data, shown, tmp_path):
 def test_undefined_numbers_are_dashes_with_a_reason():
     stories = {"one": made.story("one", (3,))}
     text = page(report_data(evaluations.evaluation(stories, {"a": {}, "b": {}}), pictures=False))
-    assert 'title="none of 1 stories has it' in text
+    assert 'title="the story does not have it' in text
     assert "&ndash;" in text
     assert "None" not in "".join(Elements(text).text)
     assert "nan" not in "".join(Elements(text).text).replace("Manifest", "").split()
@@ -171,6 +171,8 @@ def test_without_weights_the_page_says_what_would_bring_them():
     text = page(report_data(evaluations.evaluation(STORIES, METHODS, weights=False), pictures=False))
     assert "memento weights pull viclip-b16" in text
     assert "Similarity of shots is unavailable" in text
+    told = "Columns of preset memento: none could be computed here"
+    assert text.index("Numbers that need no learned encoder") < text.index(told)
     assert 'id="calibration"' not in text
     assert 'class="heat"' not in text.replace('class="heat signed"', "")
 
@@ -178,6 +180,10 @@ def test_without_weights_the_page_says_what_would_bring_them():
 def test_one_method_and_one_story_make_a_page():
     stories = {"one": made.story("one", (1,))}
     text = page(report_data(evaluations.evaluation(stories, {"a": {}}, frames=1), pictures=False))
+    assert 'id="intervals"' not in text
+    assert 'href="#intervals"' not in text
+    assert "bootstrap" not in text
+    assert "in bold need several stories" in text
     assert "1 story, 1 shot &middot;" in text
     assert 'id="differences"' not in text
 

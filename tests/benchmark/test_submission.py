@@ -150,3 +150,13 @@ def test_published_videos():
     found = read_folder(shared("stories/memento_robinson"), stories)
     assert found.num_clips == 0  # the folder's name is no story's
     assert {reason for _, reason in found.ignored} == {"its name is not that of a shot"}
+
+
+def test_older_takes_below_a_story_are_passed_over(tmp_path):
+    stories = {"tale": made.story("tale", (2,))}
+    for name in ("01_01.mp4", "earlier/1ab67d/01_01.mp4", "earlier/1ab67d/01_02.mp4", "other/01_01.mp4"):
+        made.video(tmp_path / "tale" / name, made.moving(3, size=(30, 60)))
+    for root in (tmp_path, tmp_path / "tale"):  # a folder of stories, and a story's own
+        found = read_folder(root, stories)
+        assert [shot.stem for shot in found.clips["tale"]] == ["01_01"]
+        assert [name.rpartition("tale/")[2] for name, _ in found.ignored] == ["other/01_01.mp4"]

@@ -14,6 +14,7 @@ from benchmark.report.results import read_results
 from benchmark.stories import ShotKey, load_stories
 from benchmark.submission import probed, read_folder
 from pipelines.cli import app
+from pipelines.eval_output import output_folder
 from tests.benchmark import made
 from tests.pipelines.benchmark_files import script, write_scripts, write_videos
 
@@ -89,14 +90,17 @@ def test_without_arguments_what_generate_left_is_evaluated(tmp_path):
     write_videos(tmp_path / "out" / "generate")
     (tmp_path / "out" / "generate" / "tale" / "story.json").write_text(json.dumps(script(rewritten=True)))
     (tmp_path / "out" / "generate" / "tale" / "story.mp4").write_bytes(b"the film of all shots")
+    write_videos(tmp_path / "out" / "generate", template="earlier/1ab67d/{s:02d}_{h:02d}", seed=9)
     evaluated()
-    data = read_results("out/eval")
+    data = read_results("out/eval/generated")
     (method,) = data.compared()
     assert (method.name, len(method.videos["tale"])) == ("generated", 3)
     assert data.choices["prompts"][0] == "rewritten"
     assert data.environment["prompts generated"] == "memento"
     assert not any("made from" in flag for row in data.fairness for flag in row.flags)
     assert [file for file, _ in method.ignored] == ["tale/story.mp4"]
+    assert "earlier" not in evaluated("out/generate")  # the same method under the same name, and older takes
+    assert [path.name for path in sorted(Path("out/eval").iterdir())] == ["features", "generated"]
 
 
 def test_nothing_generated_is_one_line_with_the_command():
@@ -146,7 +150,7 @@ def test_ranges_of_one_file_are_shots(tmp_path):
     entry = {"path": "film.mp4", "story": "tale", "shots": [[0, 8], [8, 16], [16, 24]]}
     (tmp_path / "ranges.json").write_text(json.dumps({"format": "memento-ranges/1", "videos": [entry]}))
     output = evaluated("holo=ranges.json", "--stories", scripts, "-o", "out")
-    assert "holo: 3 of 3 shots of 1 story; 1 of 1 videos decoded" in output
+    assert "holo: 3 of 3 shots of 1 story; 1 of 1 video decoded" in output
     assert read_results("out").compared()[0].scores["duration_s"].cells["macro"].value == 0.5
 
 
@@ -155,7 +159,7 @@ def test_stories_that_only_one_method_has_are_scored_and_left_out_of_comparisons
     write_videos(tmp_path / "a", ("tale", "myth"))
     write_videos(tmp_path / "b", ("tale",), seed=7)
     output = evaluated("a", "b", "--stories", scripts, "-o", "out")
-    assert "1 of 3 stories have no video of any method and are left out: saga" in output
+    assert "1 of 3 stories has no video of any method and is left out: saga" in output
     assert "b: 3 of 6 shots of 2 stories (myth: 3 of 3 missing" in output
     (difference,) = [d for d in read_results("out").differences if d.metric == "motion"]
     assert difference.difference.stories == 1
@@ -167,6 +171,119 @@ def test_a_dry_run_counts_and_writes_nothing(two, tmp_path):
     assert "viclip-b16" in output
     assert "120 frames" in output  # of CLIP L/14: every frame of twelve videos of ten
     assert not (tmp_path / "out" / "report.html").exists()
+
+
+# -- one report never takes the place of another -------------------------------------------------
+
+
+def test_reports_of_other_methods_lie_beside_each_other_and_share_what_was_decoded(two):
+    scripts, a, b = two
+    evaluated(f"ours={a}", "--stories", scripts)
+    first = Path("out/eval/ours/results.json").read_bytes()
+    output = evaluated(f"ours={a}", f"theirs={b}", "--stories", scripts)
+    assert "ours: 6 of 6 shots of 2 stories; 0 of 6 videos decoded in this run" in output
+    assert "Page: out/eval/ours-theirs/report.html" in output
+    evaluated(f"ours={a}", "--stories", scripts, "--preset", "storymem")
+    assert sorted(path.name for path in Path("out/eval").iterdir()) == [
+        "features", "ours", "ours-storymem", "ours-theirs",
+    ]  # fmt: skip
+    assert Path("out/eval/ours/results.json").read_bytes() == first
+
+
+def test_a_folder_with_a_report_of_other_methods_is_left_alone(two):
+    scripts, a, b = two
+    evaluated(f"ours={a}", "--stories", scripts, "-o", "out")
+    before = Path("out/results.json").read_bytes()
+    output = evaluated(f"theirs={b}", "--stories", scripts, "-o", "out", code=2)
+    assert output.splitlines() == [
+        "memento: out holds a report of ours: give this one another folder with -o, or remove that one first"
+    ]
+    output = evaluated(f"ours={b}", "--stories", scripts, "-o", "out", code=2)
+    assert "out holds a report of other videos of ours" in output
+    assert Path("out/results.json").read_bytes() == before
+    evaluated(f"ours={a}", "--stories", Path(scripts) / "tale.json", "-o", "out")
+    assert len(read_results("out").stories) == 1
+
+
+@pytest.mark.parametrize(
+    ("methods", "preset", "name"),
+    [
+        (["a"], "memento", "a"),
+        (["a", "b c/d"], "ours", "a-b_c_d-ours"),
+        ([".."], "memento", "report"),
+    ],
+)
+def test_folders_are_named_by_methods(methods, preset, name):
+    assert output_folder(methods, preset) == Path("out/eval") / name
+
+
+def test_many_methods_and_one_called_features_still_have_a_folder_of_their_own():
+    many = [output_folder([f"method {n}" for n in range(20)] + [last], "memento").name for last in "xy"]
+    assert len(set(many)) == 2
+    assert max(map(len, many)) < 80
+    assert output_folder(["features"], "memento").name != "features"
+
+
+# -- who is in which shot -------------------------------------------------------------------------
+
+
+def write_map(path, cast, reviewer="AB", key="tale"):
+    entry = {"characters": cast} | ({"reviewer": reviewer} if reviewer else {})
+    others = {"saga": {"characters": {"Person A": ["01_01"]}}}
+    path.write_text(json.dumps({"format": "memento-characters/1", "stories": {key: entry, **others}}))
+    return path
+
+
+def test_a_character_map_is_in_the_recipe_the_scores_and_the_fairness_sheet(two, tmp_path):
+    scripts, a, _ = two
+    evaluated(a, "--stories", scripts, "-o", "tags", "--no-controls")
+    file = write_map(tmp_path / "characters.json", {"Rex": ["01_01", "02_01"], "Person B": ["01_02"]})
+    options = ("--stories", scripts, "--no-controls", "--characters", file)
+    output = evaluated(a, *options, "-o", "map")
+    told = f"Characters: {file}: tags of the prompts (1), map reviewed by AB (1)"
+    assert told in output
+    assert f"{file}: lacks myth: there the tags of the prompts count" in output
+    tags, mapped = read_results("tags"), read_results("map")
+    assert tags.recipe != mapped.recipe
+    by_story = {story.key: story for story in mapped.stories}
+    assert [shot.characters for shot in by_story["tale"].shots] == [["Rex"], ["Person B"], ["Rex"]]
+    assert by_story["myth"].shots[0].characters == ["Person A"]
+    assert mapped.fairness[0].characters == "tags of the prompts (1); map reviewed by AB (1)"
+    assert "map reviewed by AB (1)" in Path("map/report.html").read_text()
+    assert "different recipes" in evaluated("diff", "tags", "map", code=2)
+    across = evaluated("diff", "tags", "map", "--across-recipes")
+    assert "who is in which shot differs in tale (tags of the prompts became map reviewed by AB)" in across
+    assert told in evaluated(a, *options, "-o", "dry", "--dry-run")
+    same = write_map(tmp_path / "other.json", {"Rex": ["01_01", "02_01"], "Person B": ["01_02"]}, "CD")
+    evaluated(a, "--stories", scripts, "--no-controls", "--characters", same, "-o", "again")
+    assert read_results("again").recipe == mapped.recipe  # who reviewed it decides no number
+
+
+def test_a_map_beside_the_scripts_is_no_script_and_one_that_nobody_reviewed_is_told(two):
+    scripts, a, _ = two
+    file = write_map(Path(scripts) / "characters.json", {"Person A": ["01_01"]}, reviewer="")
+    output = evaluated(a, "--stories", scripts, "-o", "out")
+    assert f"{file}: a character map that is not used; to use it: --characters {file}" in output
+    assert "2 stories" in output
+    output = evaluated(a, "--stories", scripts, "-o", "out", "--characters", file)
+    assert "nobody has put a name to tale: add a reviewer" in output
+
+
+@pytest.mark.parametrize(
+    ("cast", "key", "message"),
+    [
+        ({"Person A": ["09_09"]}, "tale", "tale, Person A: the script has no shot 09_09"),
+        ({"Person A": "01_01"}, "tale", "give a list of shots"),
+        ({"Person A": ["01_01"]}, "nobody", "it has none of the stories: tale"),
+    ],
+)
+def test_a_map_that_cannot_be_used_is_a_line(cast, key, message, tmp_path):
+    write_scripts(tmp_path / "scripts")
+    write_videos(tmp_path / "a")
+    file = write_map(tmp_path / "map.json", cast, key=key)
+    output = evaluated("a", "--stories", "scripts", "--characters", file, code=2)
+    assert message in output
+    assert len(output.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -220,7 +337,11 @@ def test_diff_of_two_reports(two):
     evaluated(f"x={a}", "--stories", scripts, "-o", "one")
     evaluated(f"x={b}", "--stories", scripts, "-o", "two")
     assert "6 videos of x changed" in evaluated("diff", "one", "two")
-    assert "nothing else differs" in evaluated("diff", "one", "one")
+    assert evaluated("diff", "one", "one").endswith("numbers moved\nnothing else differs\n")
+    evaluated(f"y={b}", "--stories", scripts, "-o", "stranger")
+    output = evaluated("diff", "one", "stranger", code=2)
+    assert "nothing compares: no method is in both reports; the first has x, the second y" in output
+    assert len(output.strip().splitlines()) == 1
     evaluated(f"x={b}", "--stories", scripts, "-o", "other", "--preset", "ours")
     assert "--across-recipes" in evaluated("diff", "one", "other", code=2)
     assert "do not compare" in evaluated("diff", "one", "other", "--across-recipes")

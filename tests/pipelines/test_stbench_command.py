@@ -32,20 +32,22 @@ def test_alone_it_says_how_to_get_the_scripts_and_what_is_here(tmp_path):
     assert "not for commercial use" in text
     assert "1 stories" not in text
     write_scripts(tmp_path / "stbench", ("robinson",))
-    assert "1 stories, 2 scenes, 3 shots" in memento()
+    assert "1 story, 2 scenes, 3 shots, 1 change of scene, 0 cuts and 1 continuation in scenes" in memento()
 
 
 def test_show_counts_and_names_what_is_missing(tmp_path):
     write_scripts(tmp_path / "s", ("robinson", "queen"), layout=(3, 2))
     text = memento("show", "s")
+    (tmp_path / "s" / "characters.json").write_text('{"format": "memento-characters/1", "stories": {}}')
+    assert "2 of 2 files can be used" in memento("check", "s")
     assert "2 stories, 4 scenes, 10 shots, 2 changes of scene, 0 cuts and 6 continuations in scenes" in text
-    assert "Of ST-Bench's thirty there are 2; not here: artist" in text
+    assert "Of ST-Bench's thirty 2 are here; not here: artist" in text
     assert len(STORIES) == 30
 
 
 def test_check_says_each_fault_and_fails_only_for_files_that_cannot_be_used(tmp_path):
     write_scripts(tmp_path / "s", rewritten=True)
-    assert "1 of 1 files can be used; 0 faults" in memento("check", "s")
+    assert "1 of 1 file can be used; 0 faults" in memento("check", "s")
     short = script("short")
     short["scenes"][0]["cut"] = [True]
     (tmp_path / "s" / "short.json").write_text(json.dumps(short))
@@ -56,7 +58,7 @@ def test_check_says_each_fault_and_fails_only_for_files_that_cannot_be_used(tmp_
 
 def test_a_character_map_is_written_reviewed_and_checked(tmp_path):
     write_scripts(tmp_path / "s", rewritten=True)
-    assert "map.json: 1 stories" in memento("characters", "s", "-o", "map.json")
+    assert "map.json: 1 story," in memento("characters", "s", "-o", "map.json")
     assert "tale: Person A (3); reviewed by nobody yet" in memento("characters", "s", "--map", "map.json")
     assert "map.json exists" in memento("characters", "s", "-o", "map.json", code=2)
     value = json.loads((tmp_path / "map.json").read_text())

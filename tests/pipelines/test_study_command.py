@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from typer.testing import CliRunner
@@ -68,6 +69,19 @@ def test_from_videos_to_win_and_lose(study):
     assert "fewer than 5 stories or raters" in text
 
 
+def test_a_study_of_one_story_and_one_rater_counts_in_the_singular(tmp_path):
+    write_scripts(tmp_path / "scripts")
+    write_videos(tmp_path / "a")
+    write_videos(tmp_path / "b", seed=30)
+    text = memento("study", "make", "a", "b", "--stories", "scripts", "-o", "study", "--raters", 1)
+    assert "2 films, 1 rater, 1 comparison for each" in text
+    assert "and the number 1 (index.html#rater=1 fills it in)" in text
+    answer_all(tmp_path / "study", 1, "a")
+    text = memento("study", "read", tmp_path / "study" / "answers", "--key", tmp_path / "study" / "key.json")
+    assert "a against b: 1 answer on each criterion, 1 story, 1 rater" in text
+    assert not re.search(r"\b1 (answers|stories|raters|films|comparisons|files)\b", text)
+
+
 def test_metrics_of_an_evaluation_are_set_beside_what_people_say(study):
     for rater in (1, 2):
         answer_all(study, rater, "a")
@@ -77,6 +91,9 @@ def test_metrics_of_an_evaluation_are_set_beside_what_people_say(study):
     )
     assert "Metrics and people" in text
     assert "motion" in text
+    memento("eval", "x=a", "y=b", "--stories", "scripts", "-o", "other", "--no-controls")
+    text = memento("study", "read", study / "answers", "--key", study / "key.json", "--results", "other")
+    assert "other: has no method a, b, but x, y: evaluate under the names of the study" in text
 
 
 def test_files_that_cannot_be_used_are_a_line_each(study):
@@ -86,7 +103,7 @@ def test_files_that_cannot_be_used_are_a_line_each(study):
     assert "note: half.json: not used: cannot be read as JSON" in text
     (study / "answers" / "1.json").unlink()
     text = memento("study", "read", study / "answers", "--key", study / "key.json", code=2)
-    assert "no answer that can be used" in text
+    assert "no answer can be used" in text
 
 
 @pytest.mark.parametrize(
