@@ -20,13 +20,13 @@ from typing import Any
 import duckdb
 import torch
 
-from curation.demo.truth import GroundTruth, ground_truth
+from curation.demo.truth import GroundTruth, TrueSubject, ground_truth
 from memento_model.config import Expert, QueryGradient
 from memento_model.training.config import TrainConfig
 from memento_model.training.inputs import fill_cache, open_cache, read_inputs
 from memento_model.training.objective import bank_size, elect
 from memento_model.training.recipes import debug
-from memento_model.training.samples import TrainSequence
+from memento_model.training.samples import Frame, ReconTarget, TrainSequence
 from memento_model.training.trainer import Feed, Run, build, train_step
 
 GOAL = 0.8
@@ -37,20 +37,34 @@ PER_SECOND = 4
 
 
 class Truth:
-    """Who is in a frame of the demo film."""
+    """Who is in a frame of the demo film, and whom a reconstruction target shows."""
 
     def __init__(self, dataset: Path, truth: GroundTruth) -> None:
-        self._seen: dict[int, set[str]] = {}
+        self._seen: dict[int, list[TrueSubject]] = {}
         for mark in truth.subjects:
-            self._seen.setdefault(round(mark.frame / truth.fps * PER_SECOND), set()).add(mark.subject)
+            self._seen.setdefault(round(mark.frame / truth.fps * PER_SECOND), []).append(mark)
         with duckdb.connect(str(dataset / "annotations.duckdb"), read_only=True) as db:
-            rows = db.execute("SELECT sequence_id, clip_index, start_s FROM clips").fetchall()
-        self._start_s = {(sequence, clip): start for sequence, clip, start in rows}
+            clips = db.execute("SELECT sequence_id, clip_index, start_s FROM clips").fetchall()
+            boxes = db.execute("SELECT recon_id, time_s, x, y, width, height FROM recon_targets").fetchall()
+        self._start_s = {(sequence, clip): start for sequence, clip, start in clips}
+        self._subject = {name: self._inside(time_s, *box) for name, time_s, *box in boxes}
 
-    def who(self, sequence: TrainSequence, clip: int, frame: int) -> set[str]:
-        """Subjects in a frame (16 per second) of a clip."""
-        time_s = self._start_s[sequence.sequence_id, clip] + frame / 16
-        return self._seen.get(round(time_s * PER_SECOND), set())
+    def shows(self, target: ReconTarget, sequence: TrainSequence, frame: Frame) -> bool:
+        """Whether the subject of a target is in a frame of its sequence."""
+        time_s = self._start_s[sequence.sequence_id, frame.clip] + frame.frame / 16
+        there = {mark.subject for mark in self._seen.get(round(time_s * PER_SECOND), [])}
+        return self._subject[target.recon_id] in there
+
+    def _inside(self, time_s: float, x: float, y: float, width: float, height: float) -> str:
+        """The subject that fills most of a box, in pixels of the film."""
+
+        def covered(mark: TrueSubject) -> float:
+            box = mark.box
+            wide = min(x + width, box.x + box.width) - max(x, box.x)
+            high = min(y + height, box.y + box.height) - max(y, box.y)
+            return max(wide, 0) * max(high, 0) / (box.width * box.height + width * height)
+
+        return max(self._seen[round(time_s * PER_SECOND)], key=covered).subject
 
 
 @dataclass(frozen=True)
@@ -81,8 +95,7 @@ def recall(run: Run, truth: Truth, draws: int = 200) -> Recall:
         if not drawn.identities:
             continue
         target = drawn.identities[0]
-        subjects = truth.who(sample.sequence, target.clip, target.frame)
-        shows = [bool(subjects & truth.who(sample.sequence, f.clip, f.frame)) for f in drawn.candidates]
+        shows = [truth.shows(target, sample.sequence, frame) for frame in drawn.candidates]
         if all(shows) or not any(shows):
             continue
         with torch.no_grad():

@@ -1,8 +1,8 @@
 """KeyframeQuery: which remembered frames the coming shot needs (Memento paper, section 3.2).
 
-Axes: b batch, c latent channels, f candidate frames, h and w latent rows and columns, q queries, k picked
-frames, t text rows, d width; inside attention h is heads, e channels of a head, r and k rows and columns of
-tokens, l all of them, p numbers of a patch and a one.
+Axes: b batch, c latent channels, f candidate frames, h and w latent rows and columns, q queries, g their two
+groups, k picked frames, t text rows, d width; inside attention h is heads, e channels of a head, r and k rows
+and columns of tokens, l all of them, p numbers of a patch and a one.
 
 Local queries read the coming shot's caption, global ones the story's; both look at all candidates, then score
 whole frames. Six frames are picked by the local group's mean score, two more by the global group's.
@@ -111,6 +111,7 @@ class KeyframeQuery(nn.Module):
         global_context_btd: Tensor,
         *,
         straight_through: bool | None = None,
+        noise_bgf: Tensor | None = None,
     ) -> Selection:
         """Score the candidates and pick.
 
@@ -121,6 +122,7 @@ class KeyframeQuery(nn.Module):
             local_context_btd: the coming shot's caption after the expert's `embed_text`.
             global_context_btd: likewise, of its global part.
             straight_through: let the weights carry a gradient; None is `self.training`.
+            noise_bgf: what picks are drawn with (see `select`); None picks the best.
 
         Returns:
             The selection: min(f, 8) frames. With f <= 6 all are local picks, by score.
@@ -133,7 +135,8 @@ class KeyframeQuery(nn.Module):
         with torch.autocast(candidates_bcfhw.device.type, enabled=False):
             rows_bqd = self._read_text(local_context_btd.float(), global_context_btd.float())
             scores_bqf = self._score(rows_bqd, candidates_bcfhw.float(), positions_bf)
-        return select(scores_bqf, self.config, gradient=self.gradient if soft else None)
+        gradient = self.gradient if soft else None
+        return select(scores_bqf, self.config, gradient=gradient, noise_bgf=noise_bgf)
 
     def _read_text(self, *contexts_btd: Tensor) -> Tensor:
         """Rows [b, q, d] after the local queries read the first context and the global ones the second."""
@@ -212,7 +215,13 @@ class KeyframeQuery(nn.Module):
                 )
 
 
-def select(scores_bqf: Tensor, config: ModelConfig, *, gradient: QueryGradient | None) -> Selection:
+def select(
+    scores_bqf: Tensor,
+    config: ModelConfig,
+    *,
+    gradient: QueryGradient | None,
+    noise_bgf: Tensor | None = None,
+) -> Selection:
     """Pick whole frames from scores; equal scores go to the earlier candidate.
 
     Args:
@@ -223,16 +232,22 @@ def select(scores_bqf: Tensor, config: ModelConfig, *, gradient: QueryGradient |
             frame picked (official trainer): a frame is told only whether more of itself would have helped.
             `all`: the whole row, the straight-through estimator of Bengio et al. (arXiv 1308.3432): frames
             that were not picked are told whether they would have been better. None: nothing.
+        noise_bgf: of the local and the global group, in units of the temperature. With Gumbel noise frames
+            are drawn without replacement in proportion to that softmax (Kool et al., arXiv 1903.06059).
+            It decides the picks alone; scores and gradients are without it.
     """
     frames = scores_bqf.shape[2]
     local_bf = scores_bqf[:, : config.num_local_queries].mean(dim=1)
     global_bf = scores_bqf[:, config.num_local_queries :].mean(dim=1)
     num_local = min(frames, config.selected_local)
     num_global = min(frames - num_local, config.selected_global)
-    picked_local, margin_local = _top(local_bf.detach(), num_local)
+    shown_bgf = torch.stack((local_bf, global_bf), dim=1).detach()
+    if noise_bgf is not None:
+        shown_bgf = shown_bgf + config.keyframe_temperature * noise_bgf
+    picked_local, margin_local = _top(shown_bgf[:, 0], num_local)
     taken_bf = torch.zeros_like(local_bf, dtype=torch.bool).scatter(1, picked_local, True)
     rest_bf = global_bf.masked_fill(taken_bf, -torch.inf)
-    picked_global, margin_global = _top(rest_bf.detach(), num_global)
+    picked_global, margin_global = _top(shown_bgf[:, 1].masked_fill(taken_bf, -torch.inf), num_global)
     picked_bk = torch.cat((picked_local, picked_global), dim=1)
     weights_bkf = F.one_hot(picked_bk, frames).to(scores_bqf.dtype)
     if gradient:

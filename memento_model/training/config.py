@@ -46,6 +46,8 @@ class ObjectiveConfig:
             identity caption.
         skip_prior_probability: of remembering the last shot alone.
         first_frame_probability: of giving the target's first frame.
+        drawn_picks: while the queries train, draw their picks in proportion to the softmax over their scores
+            instead of taking the best, so that a bad first pick does not stay.
         learnable_query: False takes candidates at random instead of asking `KeyframeQuery` (ablation).
         split_attention: False attends jointly (ablation without disentangled memory).
         self_forcing_probability: of taking memory frames from shots that the model generated, not the film.
@@ -59,6 +61,7 @@ class ObjectiveConfig:
     drop_probability: float = 0.1
     skip_prior_probability: float = 0.1
     first_frame_probability: float = 0.5
+    drawn_picks: bool = False
     learnable_query: bool = True
     split_attention: bool = True
     self_forcing_probability: float = 0.0

@@ -178,7 +178,9 @@ def training_step(
     attention: AttentionForm = "split" if objective.split_attention else "joint"
     if sample.last_td is not None:
         sample = with_own_frames(sample, transformer, attention)
-    memory, selection = elect(sample, transformer, query, bank_size(objective, query))
+    memory, selection = elect(
+        sample, transformer, query, bank_size(objective, query), drawn=objective.drawn_picks
+    )
     conditioning = condition_shot(
         sample.grey,
         memory=memory,
@@ -262,12 +264,24 @@ def bank_size(objective: ObjectiveConfig, query: KeyframeQuery | None) -> int:
 
 
 def elect(
-    sample: Prepared, transformer: MementoTransformer, query: KeyframeQuery | None, num_kept: int
+    sample: Prepared,
+    transformer: MementoTransformer,
+    query: KeyframeQuery | None,
+    num_kept: int,
+    *,
+    drawn: bool = False,
 ) -> tuple[Memory, Selection | None]:
     """Memory for the shot: what the queries pick, with their gradient.
 
     They are asked even where all candidates fit, as in the reference: their scores learn from it, and every
     process of a sharded run does the same work.
+
+    Args:
+        sample: with its candidates.
+        transformer: embeds the queries' texts.
+        query: None remembers a random subset.
+        num_kept: size of that subset.
+        drawn: while the queries train, draw their picks in proportion to the softmax over their scores.
     """
     everything = Memory(latents_cmhw=sample.candidates_cfhw, times=sample.times)
     if query is None:
@@ -280,9 +294,17 @@ def elect(
         torch.tensor([positions], device=sample.candidates_cfhw.device),
         transformer.embed_text([sample.local_td]),
         transformer.embed_text([sample.global_td]),
+        noise_bgf=_gumbel(sample) if drawn and query.training else None,
     )
     picked = selection.picked_bk[0].tolist()
     return _take(everything, picked, selection.take(sample.candidates_cfhw[None])[0]), selection
+
+
+def _gumbel(sample: Prepared) -> Tensor:
+    """Noise of a sample for either group of queries, on its device: [1, 2, f]."""
+    random = torch.Generator().manual_seed(sample.noise_seed + 3)
+    noise_bgf = -torch.empty(1, 2, len(sample.times)).exponential_(generator=random).log()
+    return noise_bgf.to(sample.candidates_cfhw.device)
 
 
 def _take(memory: Memory, indices: Sequence[int], latents_cmhw: Tensor) -> Memory:

@@ -200,6 +200,28 @@ def test_what_a_loss_teaches_about_frames_that_were_not_picked(gradient):
         assert other[0] == 0  # the local group has it
 
 
+def test_drawn_picks_follow_the_softmax():
+    """Of many draws, each frame comes first as often as its softmax weight says; gradients stay those of
+    the scores."""
+    config = ModelConfig(selected_local=1, selected_global=1, keyframe_temperature=0.5)
+    local = torch.tensor([0.0, 0.5, 1.0, -0.5])
+    scores = local.expand(4000, 12, 4).clone().requires_grad_(True)
+    noise = -torch.empty(4000, 2, 4).exponential_(generator=torch.Generator().manual_seed(5)).log()
+    found = select(scores, config, gradient="all", noise_bgf=noise)
+    wanted = (local / 0.5).softmax(0)
+    share = torch.bincount(found.picked_bk[:, 0], minlength=4) / 4000
+    torch.testing.assert_close(share, wanted, atol=0.03, rtol=0)
+    assert (found.picked_bk[:, 0] != found.picked_bk[:, 1]).all()
+    found.weights_bkf[:, 0, 2].sum().backward()
+    slope = (
+        torch.tensor([-1.0, -1.0, 1.0, -1.0])
+        * wanted
+        * torch.where(torch.arange(4) == 2, 1 - wanted[2], wanted[2])
+        / 0.5
+    )
+    torch.testing.assert_close(scores.grad[:, :10].sum(1), slope.expand(4000, 4))
+
+
 def test_every_tensor_gets_a_gradient_from_fresh_weights():
     torch.manual_seed(3)
     module = KeyframeQuery(ModelConfig(width=48, num_heads=2))
