@@ -116,7 +116,7 @@ def recall(run: Run, truth: Truth, draws: int = 200) -> Recall:
 def runs(
     dataset: Path, folder: Path, seeds: Iterable[int], gradients: Iterable[QueryGradient]
 ) -> Iterator[TrainConfig]:
-    """The debug recipe for both experts with other seeds and gradients."""
+    """The debug recipe for both experts: `all` as it is, `picked` as the official trainer does it."""
     made = debug()
     experts: tuple[Expert, ...] = ("high", "low")
     for gradient in gradients:
@@ -128,6 +128,7 @@ def runs(
                     seed=seed,
                     output=str(folder / "run"),
                     compat=replace(made.compat, query_gradient=gradient),
+                    objective=replace(made.objective, drawn_picks=gradient == "all"),
                     data=replace(made.data, dataset=str(dataset)),
                 )
 
