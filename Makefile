@@ -5,6 +5,7 @@ EXTRAS ?= dev
 FILMS ?= demo
 
 comma := ,
+override FILMS := $(value FILMS)
 export FILMS
 BIN := $(VENV)/bin
 MEMENTO := $(BIN)/memento

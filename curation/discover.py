@@ -19,7 +19,8 @@ def discover(sources: Iterable[str], licence: str) -> list[Row]:
     """One source row per file, sorted by path; the same path twice is one row.
 
     Folders are walked recursively, links followed, loops cut; hidden files are left out. A file is taken
-    whatever its extension: what is no video is refused by name later, not silently here.
+    whatever its extension: what is no video is refused by name later, not silently here. So is a folder that
+    cannot be listed; its own path stands for what is in it.
 
     Raises:
         NothingFound: a source matches no file.
@@ -63,7 +64,8 @@ def _local(source: str) -> Iterator[str]:
 
 def _walk(folder: Path) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
+    closed: list[OSError] = []
+    for root, folders, files in os.walk(folder, followlinks=True, onerror=closed.append):
         info = os.stat(root)
         if (info.st_dev, info.st_ino) in seen:  # a link back up
             folders.clear()
@@ -71,6 +73,7 @@ def _walk(folder: Path) -> Iterator[str]:
         seen.add((info.st_dev, info.st_ino))
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (os.path.abspath(os.path.join(root, name)) for name in files if not name.startswith("."))
+    yield from (os.path.abspath(error.filename) for error in closed)
 
 
 def _remote(source: str) -> Iterator[str]:

@@ -9,6 +9,8 @@ import typer
 
 from pipelines.plain_errors import plain_errors
 
+PANEL = "Benchmark"
+
 study_app = typer.Typer(no_args_is_help=True, help="User study: make blinded pages, read the answers.")
 
 stbench_app = typer.Typer(
@@ -18,9 +20,10 @@ stbench_app = typer.Typer(
 
 def add_to(app: typer.Typer) -> None:
     """Put the commands into the `memento` command."""
-    app.command("eval")(evaluate)
-    app.add_typer(study_app, name="study")
-    app.add_typer(stbench_app, name="stbench")
+    told = "Videos of one or more methods in, a report of scores out."
+    app.command("eval", rich_help_panel=PANEL, short_help=told)(evaluate)
+    app.add_typer(study_app, name="study", rich_help_panel=PANEL)
+    app.add_typer(stbench_app, name="stbench", rich_help_panel=PANEL)
 
 
 Methods = Annotated[
@@ -90,7 +93,12 @@ def evaluate(  # noqa: PLR0913 - the options of a command line
     ] = None,
     stories: Stories = None,
     preset: Annotated[str, typer.Option(help="memento, storymem, vbench, holocine or ours.")] = "memento",
-    output: Annotated[Path, typer.Option("--output", "-o", help="Gets the report.")] = Path("out/eval"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Gets the report (else out/eval/METHODS).")
+    ] = None,
+    characters: Annotated[
+        Path | None, typer.Option(help="Map of who is in which shot (memento stbench characters).")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="A choice of the preset, e.g. crop=full (docs/evaluate.md). Repeatable."),
@@ -102,7 +110,8 @@ def evaluate(  # noqa: PLR0913 - the options of a command line
     workers: Annotated[int, typer.Option(help="Processes that decode and encode.", min=1)] = 1,
     on_ray: Annotated[bool, typer.Option("--ray", help="On Ray: RAY_ADDRESS's cluster, or here.")] = False,
     features: Annotated[
-        Path | None, typer.Option(help="Where features are kept and found (else OUTPUT/features).")
+        Path | None,
+        typer.Option(help="Where features are kept and found (else below the output)."),
     ] = None,
     controls: Annotated[bool, typer.Option(help="Also score shuffled, reversed, frozen videos.")] = True,
     random: Annotated[
@@ -126,8 +135,8 @@ def evaluate(  # noqa: PLR0913 - the options of a command line
             return
         order = Order(
             methods=methods or (), stories=stories or (), output=output, preset=preset, settings=set_ or (),
-            weights=weights or (), features=features, controls=controls, random=random, device=device,
-            workers=workers, ray=on_ray,
+            weights=weights or (), features=features, characters=characters, controls=controls,
+            random=random, device=device, workers=workers, ray=on_ray,
         )  # fmt: skip
         if not eval_command.main(order, dry_run=dry_run):
             raise typer.Exit(1)

@@ -145,11 +145,12 @@ def run(
     """
     from memento_model.training.cache_fill import FillOptions
     from memento_model.training.inputs import cache_folder, fill_cache
-    from pipelines.curate_command import progress_bars
+    from pipelines.progress import Group, show_progress
 
     folder, started = cache_folder(config), time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
-    with _place(folder, on_ray=on_ray) as place, progress_bars(console) as progress:
+    steps = {"text": Group(1, 2, "batch", ("texts",)), "video": Group(2, 2, "clip", ("videos",))}
+    with _place(folder, on_ray=on_ray) as place, show_progress(console, steps) as progress:
         if place:
             console.print(place, style="dim")
         options = FillOptions(on_ray=on_ray, device=device, verify=verify)

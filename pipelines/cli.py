@@ -14,13 +14,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Multi-shot video data, from raw films to a queryable, trainable dataset.",
+    help="Films become a dataset of multi-shot sequences, the Memento video model is trained on it and tells "
+    "stories shot by shot, and a benchmark scores any method's stories.",
 )
-weights_app = typer.Typer(no_args_is_help=True, help="Model weights: what there is, what is here, fetch one.")
-app.add_typer(weights_app, name="weights")
+DATASET, MODEL, BENCHMARK, MACHINE = "Dataset", "Model", benchmark_cli.PANEL, "This machine"
+weights_app = typer.Typer(no_args_is_help=True, help="Model weights: list them, fetch one.")
 story_app = typer.Typer(no_args_is_help=True, help="Story scripts: check any, write one from a concept.")
-app.add_typer(story_app, name="story")
-benchmark_cli.add_to(app)
 
 Output = Annotated[
     Path | None,
@@ -35,7 +34,10 @@ Set = Annotated[
 ]
 
 
-@app.command()
+@app.command(
+    rich_help_panel=DATASET,
+    short_help="Films in; clips, captions, tables and a review page out.",
+)
 def curate(  # noqa: PLR0913 - the options of a command line
     films: Annotated[
         list[str] | None, typer.Argument(help="Files, folders, globs, URLs, or one dataset of datasets.yaml.")
@@ -70,7 +72,10 @@ def curate(  # noqa: PLR0913 - the options of a command line
         )  # fmt: skip
 
 
-@app.command()
+@app.command(
+    rich_help_panel=DATASET,
+    short_help="SQL over a dataset (DuckDB); canned questions too.",
+)
 def query(
     sql: Annotated[
         str | None, typer.Argument(help="SQL, or the name of a canned query; none lists them.")
@@ -85,7 +90,10 @@ def query(
         query_command.main(sql, output, as_csv=as_csv)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=DATASET,
+    short_help="What would enter and leave if thresholds moved.",
+)
 def refilter(
     set_: Set = None,
     output: Output = None,
@@ -123,7 +131,10 @@ Switches = Annotated[
 ]
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MODEL,
+    short_help="Story scripts in; films, shot by shot, out.",
+)
 def generate(  # noqa: PLR0913 - the options of a command line
     stories: Annotated[
         list[Path] | None,
@@ -176,7 +187,10 @@ def generate(  # noqa: PLR0913 - the options of a command line
         generate_command.main(order, named)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MODEL,
+    short_help="Encode a dataset for training ahead of it (train does so too).",
+)
 def cache(  # noqa: PLR0913 - the options of a command line
     recipe: Annotated[
         str | None, typer.Option(help="The training that will read it; what else is given overrides its own.")
@@ -214,7 +228,10 @@ def cache(  # noqa: PLR0913 - the options of a command line
         cache_command.main(order, on_ray=on_ray, device=device, verify=verify, official=official)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MODEL,
+    short_help="A dataset in, checkpoints of the model out.",
+)
 def train(  # noqa: PLR0913 - the options of a command line
     recipe: Annotated[
         str, typer.Argument(help="debug, low_noise_480p, high_noise_480p ... (docs/train.md).")
@@ -257,7 +274,10 @@ def train(  # noqa: PLR0913 - the options of a command line
         train_command.main(order)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MODEL,
+    short_help="Model weights from one form into another.",
+)
 def convert(
     source: Annotated[Path, typer.Argument(help="Weights: a file or folder in any form.")],
     target: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
@@ -274,7 +294,13 @@ def convert(
         convert_command.main(source, target, to, merge=merge, dtype=dtype)
 
 
-@app.command()
+benchmark_cli.add_to(app)  # here, because help lists panels in the order of their first commands
+
+
+@app.command(
+    rich_help_panel=MACHINE,
+    short_help="Which tier each part has here, and what would raise it.",
+)
 def doctor() -> None:
     """Which tier each part has on this machine, and the command that would raise it."""
     from pipelines import doctor
@@ -337,6 +363,10 @@ def story_write(
         except ValueError as error:
             raise StopRun(str(error)) from error
         story_command.write(order, output, endpoint=endpoint, model=model, seed=seed)
+
+
+app.add_typer(story_app, name="story", rich_help_panel=MODEL)
+app.add_typer(weights_app, name="weights", rich_help_panel=MACHINE)
 
 
 def main() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import glob
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -180,8 +182,26 @@ def _dataset(films: list[str], datasets: dict[str, Dataset], config: Path) -> tu
             f"{films[0]!r} is neither a file or folder nor a dataset of {config}"
             + suggestion(films[0], datasets)
         )
-    stem = Path(films[0].rstrip("/*")).stem if len(films) == 1 else "films"
-    return stem or "films", Dataset(films=films)
+    return dataset_name(films), Dataset(films=films)
+
+
+def dataset_name(films: list[str]) -> str:
+    """The name of films without an entry in datasets.yaml: of the file, the folder, or a pattern's folder.
+
+    White space and characters that cannot be seen become single spaces: the name is that of a folder, too.
+    """
+    if len(films) != 1:
+        return "films"
+    source = Path(films[0]).expanduser()
+    if "://" not in films[0] and os.path.lexists(source):
+        path = Path(os.path.abspath(source))
+        name = path.name if path.is_dir() else path.stem
+    else:
+        path = Path(films[0].rpartition("://")[2])
+        parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        name = Path(*parts).stem if parts else ""
+    seen = "".join(c if c.isprintable() else " " for c in name)
+    return " ".join(seen.split()).strip(".") or "films"
 
 
 def prepare(job: Job) -> list[Row]:

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.table import Table
+from rich.text import Text
 
+from benchmark.words import counted
 from curation.config import SettingsError
 from curation.engine.explain import Forecast
-from curation.engine.runner import Progress as ProgressCallback
 from curation.engine.stage import Row
 from curation.models.captioner import ERROR, STATUSES
 from pipelines.curate import Job, Report, curate, forecast, prepare, resolve
+from pipelines.progress import groups_of, show_progress
+from pipelines.terminal import make_console, print_line
+
+PACKED = (
+    "Packing comes first; later stages (crop, subjects, captions, ...) may reject a packed sequence. Packed "
+    "are whole shots; published is the film time that the clips show."
+)
 
 
 def main(
@@ -38,23 +38,31 @@ def main(
     on_ray: bool,
 ) -> None:
     """Run or explain; print what a person wants to know."""
-    console = Console()
+    console = make_console()
     job = resolve(films, config, output=output, preset=preset, settings=settings)
-    for line in job.notes:
-        console.print(line, style="dim", highlight=False, soft_wrap=True, markup=False)
     if explain_only:
-        show_forecast(console, job, forecast(job))
+        forecasts = forecast(job)  # before any word: a fault of the input stands alone
+        show_notes(console, job)
+        show_forecast(console, job, forecasts)
         return
     doing = "rendering the demo film, once (half a minute)" if job.renders_demo else "listing the films"
     with console.status(doing):
         rows = prepare(job)
-    console.print(
-        f"[bold]{job.name}[/]: {len(rows)} file(s), preset {job.preset}, output {job.output}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
-    with place_to_run(console, job, on_ray=on_ray) as place, progress_bars(console) as progress:
+    found = counted(len(rows), "file")
+    print_line(console, f"{job.name}: {found}, preset {job.preset}, output {job.output}", style="bold")
+    show_notes(console, job)
+    with (
+        place_to_run(console, job, on_ray=on_ray) as place,
+        show_progress(console, groups_of(job.plan), job.store.ticks) as progress,
+    ):
         report = curate(job, rows, on_ray=on_ray, progress=progress, place=place)
     show_report(console, report)
+
+
+def show_notes(console: Console, job: Job) -> None:
+    """What was settled for this machine."""
+    for line in job.notes:
+        print_line(console, line, style="dim")
 
 
 def caption_settings(
@@ -95,29 +103,8 @@ def place_to_run(console: Console, job: Job, *, on_ray: bool) -> Iterator[str]:
     with contextlib.ExitStack() as stack:
         with console.status("starting Ray (about ten seconds)"):
             place = stack.enter_context(cluster(job.store.root))
-        console.print(f"running on {place}", style="dim", highlight=False)
+        print_line(console, f"running on {place}", style="dim")
         yield place
-
-
-@contextlib.contextmanager
-def progress_bars(console: Console) -> Iterator[ProgressCallback]:
-    """One bar per group of stages."""
-    columns = (
-        SpinnerColumn(finished_text="[green]*"), TextColumn("{task.description}"), BarColumn(20),
-        MofNCompleteColumn(), TimeElapsedColumn(),
-    )  # fmt: skip
-    bars = Progress(*columns, console=console, disable=not console.is_terminal)
-    tasks: dict[str, Any] = {}
-
-    def update(names: str, done: int, total: int) -> None:
-        if names not in tasks:
-            tasks[names] = bars.add_task(names, total=total)
-        bars.update(tasks[names], completed=done, total=total)
-        if not console.is_terminal and done == total:
-            console.print(f"  {names}: {total} done", highlight=False)
-
-    with bars:
-        yield update
 
 
 def show_forecast(console: Console, job: Job, forecasts: list[Forecast]) -> None:
@@ -127,19 +114,20 @@ def show_forecast(console: Console, job: Job, forecasts: list[Forecast]) -> None
             f"{job.name}: nothing is here yet. The first run renders the demo film, then every stage runs."
         )
         return
-    table = Table("stage", title=f"{job.name}: what a run would do")
+    table = Table(title=f"{job.name}: what a run would do")
+    table.add_column("stage", no_wrap=True)
     for column in ("kept", "will run", "not known yet"):
         table.add_column(column, justify="right")
-    table.add_column("why")
+    table.add_column("why", overflow="fold")
     for f in forecasts:
-        table.add_row(f.stage, count(f.reused), count(f.runs.total()), not_known(f), why(f))
+        table.add_row(f.stage, count(f.reused), count(f.runs.total()), not_known(f), Text(why(f)))
     console.print(table)
     always = ", ".join(step.name for step in job.plan.steps if not getattr(step, "cached", False))
     console.print(
         "kept: made by an earlier run and used again. will run: has to be made. not known yet: waits for a "
         "stage above; if that comes out the same as before, this is kept too.\n"
         f"Not listed, because they take no time and always run: {always}.",
-        style="dim", highlight=False,
+        style="dim", highlight=False, markup=False,
     )  # fmt: skip
 
 
@@ -170,30 +158,28 @@ def why(forecast: Forecast) -> str:
 def show_report(console: Console, report: Report) -> None:
     """The summary at the end of a run."""
     record = report.record
-    fates = Table("", "in", "kept", "rejected", "failed")
+    fates = Table("")
+    for column in ("in", "kept", "rejected", "failed"):
+        fates.add_column(column, justify="right")
     for name, counts in report.published.counts.items():
         total = sum(counts.get(s, 0) for s in ("kept", "rejected", "failed"))
         fates.add_row(name, str(total), *(str(counts.get(s, 0)) for s in ("kept", "rejected", "failed")))
     console.print(fates)
     for line in problems(report):
-        console.print(line, style="yellow", highlight=False, soft_wrap=True, markup=False)
+        print_line(console, line, style="yellow")
     console.print(packing_table(report.published.summary, report.job.preset))
-    console.print(
-        "packed: whole shots, before later stages (crop, subjects, ...) reject a sequence. "
-        "published: the film time that the clips show.",
-        style="dim", highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    print_line(console, PACKED, style="dim")
     if line := caption_line(record["counters"].get("captions", {})):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        print_line(console, line)
     passes = record["decode_passes"]
-    console.print(
+    print_line(
+        console,
         f"decode passes per second of footage: {passes['not_exported'] or '-'} where nothing is exported, "
         f"{passes['exported'] or '-'} where it is; {record['wall_s']:.0f} s of work, "
         f"{sum(record['rows_reused'].values())} results reused",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    )
     for name, path in report.published.paths.items():
-        console.print(f"{name:<9} {path}", highlight=False, soft_wrap=True)
+        print_line(console, f"{name:<9} {path}")
 
 
 def caption_line(counters: dict[str, float]) -> str:
@@ -207,10 +193,10 @@ def caption_line(counters: dict[str, float]) -> str:
 
 
 def problems(report: Report) -> list[str]:
-    """One line per file that was not kept; sequences summed up by reason."""
+    """One line per file that was not kept, sorted by what became of it; sequences summed up by reason."""
     lines = [
         f"{film['status']}: {film['path']!r}: {film['reason']}: {film['detail']}"
-        for film in report.published.films
+        for film in sorted(report.published.films, key=lambda film: (film["status"], film["path"]))
         if film["status"] != "kept"
     ]
     reasons = Counter(
@@ -219,20 +205,22 @@ def problems(report: Report) -> list[str]:
         if row["status"] != "kept"
     )
     lines += [
-        f"{status}: {n} sequence(s) at {stage}: {reason}" for (status, stage, reason), n in reasons.items()
+        f"{status}: {counted(n, 'sequence')} at {stage}: {reason}"
+        for (status, stage, reason), n in reasons.items()
     ]
     return lines
 
 
 def packing_table(summary: Row, preset: str) -> Table:
-    """What each preset would pack, what this run packed, and what was left of that in the end."""
-    table = Table("")
+    """What each preset would pack, what this run packed, and below a line what was left of it in the end."""
+    table = Table("before later rejections")
     for column in ("sequences", "seconds", "share of the footage"):
         table.add_column(column, justify="right")
     lines = [(f"{p['preset']} would pack", p) for p in summary["presets"]]
     lines.append((f"this run packed ({preset})", summary["packed"]))
-    lines.append(("published", summary["published"]))
+    lines.append(("after them: published", summary["published"]))
     for name, line in lines:
         share = "-" if line["share"] is None else f"{line['share']:.0%}"
-        table.add_row(name, str(line["sequences"]), f"{line['seconds']:.1f}", share)
+        last = line is summary["packed"]
+        table.add_row(name, str(line["sequences"]), f"{line['seconds']:.1f}", share, end_section=last)
     return table

@@ -6,14 +6,13 @@ import csv
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from curation.query import canned, check_dataset, run_query
+from pipelines.terminal import make_console, print_line, print_rows
 
 DEFAULT = Path("out/demo")
 MAX_ROWS = 100
-WIDE = 220  # columns, where the output is no terminal
 
 
 def main(sql: str | None, output: Path | None, *, as_csv: bool) -> None:
@@ -25,10 +24,12 @@ def main(sql: str | None, output: Path | None, *, as_csv: bool) -> None:
     if output is not None:
         check_dataset(output)
     if sql is None:
-        table = Table("name", "what it answers", title='memento query NAME, or memento query "SELECT ..."')
+        table = Table(title='memento query NAME, or memento query "SELECT ..."')
+        table.add_column("name", no_wrap=True)
+        table.add_column("what it answers", overflow="fold")
         for name, query in canned().items():
             table.add_row(name, query.title)
-        Console().print(table)
+        make_console().print(table)
         return
     answer = run_query(output or DEFAULT, sql, limit=None if as_csv else MAX_ROWS)
     if as_csv:
@@ -36,18 +37,14 @@ def main(sql: str | None, output: Path | None, *, as_csv: bool) -> None:
         writer.writerow(answer.columns)
         writer.writerows(answer.rows)
         return
-    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
-    table = Table()
-    for column in answer.columns:
-        table.add_column(column, overflow="fold")
-    for row in answer.rows:
-        table.add_row(*("" if value is None else _cell(value) for value in row))
-    console.print(table)
+    console = make_console()
+    print_rows(console, answer.columns, [[shown(value) for value in row] for row in answer.rows])
     if answer.more:
-        console.print(f"the first {MAX_ROWS} rows; all of them with --csv", style="dim")
+        print_line(console, f"the first {MAX_ROWS} rows; all of them with --csv", style="dim")
 
 
-def _cell(value: object) -> str:
-    return (
-        f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value).replace("[", "\\[")
-    )
+def shown(value: object) -> str:
+    """A value as a cell: nothing for null, numbers without idle decimals."""
+    if value is None:
+        return ""
+    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

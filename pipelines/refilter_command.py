@@ -27,8 +27,10 @@ from curation.refilter import (
 )
 from curation.stages.filters import Filters
 from curation.stages.sequences import Sequences
+from pipelines.terminal import make_console, print_line
 
 MAX_LINES = 20
+BEFORE = "Sequences as packed, before later stages (crop, reconstruction targets, ...) reject any."
 
 
 def main(output: Path, changes: dict[str, dict[str, Any]], grid: str | None) -> None:
@@ -40,10 +42,12 @@ def main(output: Path, changes: dict[str, dict[str, Any]], grid: str | None) -> 
     """
     films, settings = read(output)
     changed = settings.changed(changes)
-    console = Console()
+    console = make_console()
     if grid:
         name, values = parse_grid(grid)
-        console.print(grid_table(name, what_if(films, name, values, changed)))
+        print_line(console, f"{name}: what would be packed with each value", style="bold")
+        console.print(grid_table(what_if(films, name, values, changed)))
+        print_line(console, BEFORE, style="dim")
         return
     if not changes:
         raise SettingsError(
@@ -72,22 +76,18 @@ def parse_grid(grid: str) -> tuple[str, list[Any]]:
     return name, [yaml.safe_load(value) for value in values.split(",")]
 
 
-def grid_table(name: str, lines: list[WhatIf]) -> Table:
-    """One line per value."""
-    table = Table(
-        name.split(".")[-1],
-        "usable shots",
-        "sequences",
-        "clips",
-        "enter",
-        "leave",
-        "seconds packed",
-        "share",
-    )
+def grid_table(lines: list[WhatIf]) -> Table:
+    """One line per value; narrow enough for 80 columns, whatever the setting is called."""
+    table = Table()
+    table.add_column("value", no_wrap=True)
+    for column in (
+        "usable shots", "sequences", "clips", "enter", "leave", "seconds packed", "share of the footage",
+    ):  # fmt: skip
+        table.add_column(column, justify="right")
     for line in lines:
         share = "-" if line.share is None else f"{line.share:.1%}"
         numbers = (line.usable_shots, line.num_sequences, line.num_clips, line.enter, line.leave)
-        table.add_row(str(line.value), *(str(n) for n in numbers), f"{line.covered_s:.1f}", share)
+        table.add_row(json.dumps(line.value), *(str(n) for n in numbers), f"{line.covered_s:.1f}", share)
     return table
 
 
@@ -102,8 +102,9 @@ def show(console: Console, change: Change) -> None:
             console.print(f"{word}  {line_of(sequence)}", highlight=False, soft_wrap=True, markup=False)
         if len(sequences) > MAX_LINES:
             console.print(f"{word}  ... and {len(sequences) - MAX_LINES} more", style="dim")
-    console.print(
-        "Nothing was changed. Give the same settings to `memento curate` to make it so.", style="dim"
+    print_line(console, BEFORE, style="dim")
+    print_line(
+        console, "Nothing was changed. Give the same settings to `memento curate` to make it so.", style="dim"
     )
 
 

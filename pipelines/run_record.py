@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def run_record(job: Job, outcome: Outcome, *, wall_s: float, place: str) -> Row:
         "rows_made": outcome.made,
         "rows_reused": outcome.reused,
         "counters": outcome.counters,
-        "decode_passes": decode_passes(outcome),
+        "decode_passes": decode_passes(outcome, [s.name for s in steps]),
     }
 
 
@@ -75,10 +76,15 @@ WHOLE_FILM = ("scan", "shots", "aesthetic")
 """Stages that decode before anything is packed."""
 
 
-def decode_passes(outcome: Outcome) -> Row:
+def decode_passes(outcome: Outcome, order: Sequence[str] = ()) -> Row:
     """Seconds decoded per second of footage, apart for what was not exported and what was.
 
-    The least possible is 1 for footage that is not exported (the scan) and 2 for what is (scan, export).
+    The least possible is 1 for footage that is not exported (the scan) and 2 for what is (scan, export). What
+    a stage decoded is divided by the seconds of the sequences that came to it, rejected ones included.
+
+    Args:
+        outcome: of a run.
+        order: the names of all stages, in order.
     """
     decoded = {name: c.get("decoded_s", 0.0) for name, c in outcome.counters.items()}
     films = sum(
@@ -95,9 +101,8 @@ def decode_passes(outcome: Outcome) -> Row:
         if films and ((value := decoded.pop(name, 0.0)) or name == "scan")
     }
     looked_at = sum(whole.values()) if whole else None
-    analysed = sum(row["end_s"] - row["start_s"] for row in outcome.tables.get("sequence", []))
     later = {
-        name: round(value / (analysed if name == "analyse" else exported), 3)
+        name: round(value / _came_to(name, outcome, order), 3)
         for name, value in sorted(decoded.items())
         if value and exported
     }
@@ -108,3 +113,13 @@ def decode_passes(outcome: Outcome) -> Row:
         "exported": None if looked_at is None or not exported else round(looked_at + sum(later.values()), 3),
         "by_stage": {"scan": None, **{name: round(value, 3) for name, value in whole.items()}, **later},
     }
+
+
+def _came_to(stage: str, outcome: Outcome, order: Sequence[str]) -> float:
+    """Seconds of the sequences that a stage worked on: kept ones, and those settled there or later."""
+    at_or_after = set(order[order.index(stage) :]) if stage in order else set()
+    return sum(
+        row["end_s"] - row["start_s"]
+        for row in outcome.tables.get("sequence", [])
+        if row["status"] == KEPT or row.get("stage") in at_or_after
+    )

@@ -38,7 +38,7 @@ def page() -> str:
     for step in STEPS:
         if not dataclasses.fields(step):
             continue
-        first = inspect.cleandoc(step.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+        first = as_in_yaml(inspect.cleandoc(step.__doc__ or "").split("\n\n")[0].replace("\n", " "))
         parts.append(f"## {step.name}\n\n{first}\n\n| setting | default | meaning |\n|---|---|---|")
         for name, default, sentence in lines(step):
             parts[-1] += f"\n| `{name}` | {f'`{default}`' if default else ''} | {sentence} |"
@@ -78,8 +78,14 @@ def attributes(step: type) -> dict[str, str]:
         for item in re.split(r"\n(?=    \w)", section.group(1).rstrip()) if section else []:
             names, _, sentence = item.strip().partition(":")
             for name in names.split(","):
-                found[name.strip()] = " ".join(sentence.split()).replace("|", "\\|")
+                found[name.strip()] = as_in_yaml(" ".join(sentence.split()).replace("|", "\\|"))
     return found
+
+
+def as_in_yaml(sentence: str) -> str:
+    """Python's words for values as they are written in datasets.yaml."""
+    words = {"None": "null", "True": "true", "False": "false"}
+    return re.sub(r"`?\b(None|True|False)\b`?", lambda word: f"`{words[word[1]]}`", sentence)
 
 
 def _default(field: dataclasses.Field[typing.Any]) -> typing.Any:

@@ -150,6 +150,11 @@ def groups(plan: Plan) -> Iterator[tuple[Fold | None, list[tuple[Stage, pa.Schem
             yield None, stages, stages[-1][1]
 
 
+def title(stages: list[tuple[Stage, pa.Schema]]) -> str:
+    """What progress calls a group of stages."""
+    return ", ".join(stage.name for stage, _ in stages)
+
+
 def run(
     plan: Plan, rows: list[Row], store: Store, *, on_ray: bool, progress: Progress | None = None
 ) -> Outcome:
@@ -221,12 +226,13 @@ def _loop_job(
     wide = [stage.occupies().in_flight for stage, _ in stages]
     gates = [threading.BoundedSemaphore(rows_at_a_time) for rows_at_a_time in wide]
     workers = [(stage, stage.worker(), gate) for (stage, _), gate in zip(stages, gates, strict=True)]
-    names = ", ".join(stage.name for stage, _ in stages)
+    names = title(stages)
 
     def through(row: Row) -> Row:
         for stage, work, gate in workers:
             with gate:
                 row = execute(stage, work, row, store)
+            store.tick(stage.name)
         return row
 
     in_flight = max(wide)
@@ -287,6 +293,7 @@ class _Apply:
                 row = execute(self.stage, work, row, self.store)
             except StopRun as stop:  # Ray would bring it back as text inside its own error
                 row = {**row, "status": FAILED, "_log": [*row["_log"], {"stop": str(stop)}]}
+            self.store.tick(self.stage.name)
             return {**row, "_log": json.dumps(row.get("_log", []))}
 
         out = list(_map_rows(through, batch.to_pylist(), self.stage.occupies().in_flight))
@@ -312,7 +319,7 @@ def _ray_job(
     pools = sum(stage.occupies().actors for stage, _ in stages)
     for stage, schema in stages:
         data = _map(data, stage, schema, store, use_actors=cluster_cpus > 2 * pools)
-    names, done = ", ".join(stage.name for stage, _ in stages), 0
+    names, done = title(stages), 0
     if progress:
         progress(names, 0, len(rows))
     batches: Any = data.iter_batches(batch_size=None, batch_format="pyarrow")

@@ -10,11 +10,12 @@ Layout, below the output folder:
                                     written last, so an entry that can be read is complete
     .work/<stage>/<kk>/<key>/       the files the stage wrote
     .work/answers/<stage>/<kk>/     parts of a row's work that outlive it (`remember`)
-    .work/scratch/                  half-done work; emptied at every start
+    .work/scratch/                  half-done work, and what a run counts; emptied at every start
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -159,6 +160,24 @@ class Store:
         """Drop half-done work of earlier runs. Call it only under the run's lock."""
         shutil.rmtree(self.root / "scratch", ignore_errors=True)
         (self.root / "scratch").mkdir(parents=True, exist_ok=True)
+
+    def tick(self, stage: str) -> None:
+        """Note that a row has passed a stage in this run, whichever process it was in.
+
+        For the eyes of people only: a disk that is full must be told of by the work itself, not by this.
+        """
+        with contextlib.suppress(OSError):
+            file = self.root / "scratch" / "passed" / stage
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("ab") as ticks:
+                ticks.write(b".")
+
+    def ticks(self, stage: str) -> int:
+        """How many rows have passed a stage in this run."""
+        try:
+            return (self.root / "scratch" / "passed" / stage).stat().st_size
+        except OSError:
+            return 0
 
     def _file(self, stage: str, key: str) -> Path:
         return self.root / stage / key[:2] / f"{key}.json"

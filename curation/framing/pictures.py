@@ -12,7 +12,13 @@ from curation.engine.stage import Row
 
 COLOURS = ((66, 133, 244), (219, 68, 55), (244, 180, 0), (15, 157, 88), (171, 71, 188), (0, 172, 193))
 """RGB of subjects in order of appearance; the review page uses the same."""
-OVERLAY_COLOURS = {"subtitle": (219, 68, 55), "logo": (244, 180, 0), "scene_text": (66, 133, 244)}
+OVERLAY_COLOURS = {
+    "subtitle": (219, 68, 55),
+    "title": (171, 71, 188),
+    "logo": (244, 180, 0),
+    "scene_text": (66, 133, 244),
+}
+"""RGB of the frames around text, by its kind; the review page's legend uses the same."""
 GREY = (150, 150, 150)
 GAP = 4  # pixels between pictures of a strip
 

@@ -143,14 +143,12 @@ def num(value: float | None, digits: int = 1) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def clock(seconds: float | None) -> str:
-    """Seconds as h:mm:ss.s or m:ss.s; a dash for none."""
+def clock(seconds: float | None, digits: int = 1) -> str:
+    """Seconds as h:mm:ss.s or m:ss.s, with that many digits behind the point; a dash for none."""
     if seconds is None:
         return "-"
-    tenths = round(seconds * 10)
-    minutes, rest = divmod(tenths, 600)
+    parts = 10**digits
+    minutes, rest = divmod(round(seconds * parts), 60 * parts)
     hours, minutes = divmod(minutes, 60)
-    text = (
-        f"{minutes:02d}:{rest // 10:02d}.{rest % 10}" if hours else f"{minutes}:{rest // 10:02d}.{rest % 10}"
-    )
-    return f"{hours}:{text}" if hours else text
+    shown = f"{rest // parts:02d}.{rest % parts:0{digits}d}"
+    return f"{hours}:{minutes:02d}:{shown}" if hours else f"{minutes}:{shown}"

@@ -12,7 +12,14 @@ from curation.engine.store import Store
 from curation.framing.overlays import LOGO, SCENE_TEXT, SUBTITLE, TITLE
 from curation.framing.pictures import COLOURS
 from curation.publishing.card import environment
-from curation.publishing.stills import film_pictures, lost_stills, still_shape, unusable_stills
+from curation.publishing.palette import IN_CLIPS, frame_legend, hexadecimal, paint, style_class
+from curation.publishing.stills import (
+    clips_seconds,
+    film_pictures,
+    lost_stills,
+    still_shape,
+    unusable_stills,
+)
 from curation.publishing.tables import (
     World,
     clips_of,
@@ -30,11 +37,9 @@ from curation.stages.sequences import CONTEXT, NO_WINDOW, TRANSITION, TRIMMED
 
 AXIS_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 AXIS_MARKS = 12
-REASON_COLOURS = 9
-"""Colours of the style sheet for reasons; further reasons start over."""
 
 USE_WORDS = {
-    "in clips": "film time that the published clips show",
+    IN_CLIPS: "film time that the published clips show",
     CONTEXT: "inside a sequence, but too short to be a clip",
     TRIMMED: "end of a shot that its clip leaves out, because clips have 4n+1 frames",
     NO_WINDOW: "good enough, but too short or with too few neighbours for a sequence",
@@ -56,13 +61,13 @@ def write_review(world: World, folder: Path, counts: Row, facts: Mapping[str, An
     """
     review = folder / "review"
     made = environment()
-    reasons = [use["use"] for use in counts["seconds_by_use"]]
+    made.filters |= {"use_class": style_class}
     made.globals |= {
         "dataset": facts.get("dataset", "Dataset"),
         "preset": facts.get("preset"),
-        "use_class": use_classes(reasons),
+        "paints": {style_class(use["use"]): paint(use["use"]) for use in counts["seconds_by_use"]},
         "use_words": USE_WORDS,
-        "subject_colours": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in COLOURS],
+        "subject_colours": [hexadecimal(colour) for colour in COLOURS],
         "scores": SCORES,
     }
     shown = {f["path"]: f for f in world.shown_films() if f.get("stream") is not None}
@@ -76,7 +81,8 @@ def write_review(world: World, folder: Path, counts: Row, facts: Mapping[str, An
         for film in sorted(world.films, key=lambda f: (f["status"] != KEPT, f["path"]))
     ]
     for film in films:
-        _write_pictures(review, film["pictures"])
+        for group in film["pictures"]:
+            _write_pictures(review, group["pictures"])
     index = made.get_template("index.html").render(counts=counts, films=films)
     (review / "index.html").write_text(index, encoding="utf-8")
     page = made.get_template("film.html")
@@ -95,13 +101,6 @@ def _write_pictures(review: Path, pictures: list[Row]) -> None:
             (review / picture["src"]).write_bytes(picture["image"])
 
 
-def use_classes(uses: list[str]) -> dict[str, str]:
-    """Style class of each use of a span: what lies in sequences has its own, reasons take turns."""
-    fixed = {"in clips": "use-clip", CONTEXT: "use-context", TRIMMED: "use-trimmed"}
-    reasons = sorted(set(uses) - set(fixed))
-    return fixed | {reason: f"use-{i % REASON_COLOURS}" for i, reason in enumerate(reasons)}
-
-
 def film_page(world: World, film: Row) -> Row:
     """What the page of a film shows."""
     shots = shots_of(world, film)
@@ -110,7 +109,7 @@ def film_page(world: World, film: Row) -> Row:
     seconds: dict[str, float] = {}
     for span in spans:
         span["shot"] = starts.get(span["start_s"])
-        span["use"] = span["reason"] or "in clips"
+        span["use"] = span["reason"] or IN_CLIPS
         seconds[span["use"]] = seconds.get(span["use"], 0.0) + span["end_s"] - span["start_s"]
     row = film_row(world, film)
     sequences = world.of_film.get(film["film_id"], ()) if shots else ()
@@ -161,11 +160,13 @@ def sequence_block(film: Row, sequence: Row, number: int, store: Store) -> Row:
     about = {sequence["sequence_id"]: "the sequence"}
     about |= {str(index): f"shot {n}" for index, n in numbers.items()}
     about |= {t["recon_id"]: f"target {n}" for n, t in enumerate(targets, 1)}
+    clips = [{**c, "shot": shots.get(c["shot_id"])} for c in clips_of(sequence, shots)]
     return {
         **block,
+        "clips_s": clips_seconds(sequence),
         "scores": scores_of(sequence),
         "pictures": pictures,
-        "clips": clips_of(sequence, shots),
+        "clips": clips,
         "numbers": numbers,
         "context": [c for c in sequence["clips"] if c["is_context"]],
         "subjects": subjects,
@@ -177,6 +178,7 @@ def sequence_block(film: Row, sequence: Row, number: int, store: Store) -> Row:
         ],
         "missing": missing_captions(sequence["caption_calls"] or []),
         "texts": texts_told(sequence["overlays"] or []),
+        "frames": frame_legend({o["kind"] for o in sequence["overlays"] or []}),
     }
 
 

@@ -12,9 +12,11 @@ from curation.engine.store import Store
 from curation.publishing.tables import World, proof_path
 
 PER_FILM = 8
-"""Pictures of a film on the first page."""
+"""Pictures of a film on the first page; more where it has more sequences, each of which has one."""
+SEQUENCES = 24
+"""Sequences of a film with pictures on the first page, evenly spaced over all."""
 LOST_PER_FILM = 3
-"""Of these, so many at most are of sequences that were not kept."""
+"""Of these, so many at most were not kept, if there are enough others."""
 PER_SEQUENCE = 6
 """Pictures of a sequence that was not kept, on the page of its film."""
 UNUSABLE = 60
@@ -161,26 +163,40 @@ def unusable_stills(film: Row, shots: Sequence[Row], store: Store) -> list[Row]:
 
 
 def film_pictures(world: World, film: Row) -> list[Row]:
-    """A row of pictures of a film: of its clips and its lost sequences, else of its shots.
+    """Pictures of a film for the first page: some of each of its sequences, else of its shots.
 
     Returns:
-        Per picture, in the order of time: `src`, the `sequence_id` it leads to with its `number` and `reason`
-        (all None for a shot; reason None if kept), `shape` (width over height), whether it is a `strip`, of
-        which the middle is shown, and `image`: the bytes to write to `src`, None if the file is there.
+        Groups in the order of time: the `sequence_id` that a group leads to with its `number`, `reason` (None
+        if kept) and `clips_s`, seconds of its clips (all None for the one group of shots); and its
+        `pictures`, each with `src`, `time_s`, `shape` (width over height), whether it is a `strip`, of which
+        the middle is shown, and `image`: the bytes to write to `src`, None if the file is there.
     """
-    lost, clips = [], []
+    lost, kept = [], []
     for number, sequence in enumerate(world.of_film.get(film["film_id"], ()), 1):
-        common = {"sequence_id": sequence["sequence_id"], "number": number, "reason": sequence["reason"]}
+        names = ("sequence_id", "reason", "start_s", "end_s")
+        group = {**{c: sequence[c] for c in names}, "number": number, "clips_s": None}
         if sequence["status"] == KEPT:
-            clips += [{**common, **strip} for strip in _strips(sequence)]
+            group["clips_s"] = clips_seconds(sequence)
+            kept.append({**group, "pictures": list(_strips(sequence))})
         elif stills := lost_stills(sequence, world.store):
             best = max(stills, key=lambda still: (still["sure"], -still["time_s"]))
             place = {"strip": False, "shape": still_shape(sequence["stream"]), "image": None}
-            lost.append({**common, **place, **{c: best[c] for c in ("src", "time_s")}})
-    if not lost and not clips:
-        return list(_shots(film, world.store))
-    lost = spread(lost, LOST_PER_FILM if clips else PER_FILM)
-    return sorted([*lost, *spread(clips, PER_FILM - len(lost))], key=lambda picture: picture["time_s"])
+            lost.append({**group, "pictures": [{**place, **{c: best[c] for c in ("src", "time_s")}}]})
+    if not lost and not kept:
+        shots = list(_shots(film, world.store))
+        none = dict.fromkeys(("sequence_id", "number", "reason", "clips_s"))
+        return [{**none, "pictures": shots}] if shots else []
+    kept = spread(kept, SEQUENCES - min(len(lost), LOST_PER_FILM))
+    lost = spread(lost, SEQUENCES - len(kept))
+    each = max(1, (PER_FILM - len(lost)) // max(1, len(kept)))
+    for group in kept:
+        group["pictures"] = spread(group["pictures"], each)
+    return sorted([*kept, *lost], key=lambda group: group["number"])
+
+
+def clips_seconds(sequence: Row) -> float:
+    """Length of the clips of a sequence together, as files: what captions call its length."""
+    return sum(clip["num_frames"] / clip["fps"] for clip in sequence["clip_files"] or [])
 
 
 def _strips(sequence: Row) -> Iterator[Row]:
@@ -198,5 +214,4 @@ def _shots(film: Row, store: Store) -> Iterator[Row]:
     stills = ScanStills(film, store)
     for shot in spread(film.get("shots") or [], PER_FILM):
         if still := stills.of_shot(shot):
-            place = {"strip": False, "shape": still_shape(film["stream"])}
-            yield {**still, **place, **dict.fromkeys(("sequence_id", "number", "reason"))}
+            yield {**still, "strip": False, "shape": still_shape(film["stream"])}

@@ -9,6 +9,7 @@ import duckdb
 
 from curation.engine.stage import Row
 from curation.models.captioner import STATUSES as CAPTION_STATUSES
+from curation.presets import PRESETS
 from curation.publishing.database import attach_views
 
 STATUSES = ("kept", "rejected", "failed")
@@ -21,7 +22,7 @@ CAPTION_LENGTHS = {
     "recon": "SELECT length(caption) AS n FROM recon_targets",
 }
 
-PRESETS = """
+PRESET_SUMS = """
 SELECT p.preset, sum(p.num_sequences)::BIGINT AS sequences, round(sum(p.covered_s), 3) AS seconds
 FROM (SELECT unnest(preset_coverage) AS p FROM films) GROUP BY p.preset ORDER BY p.preset
 """
@@ -82,12 +83,18 @@ def summarise(folder: Path) -> Row:
                 " FROM rejects GROUP BY grain, stage, status, reason"
                 " ORDER BY grain, number DESC, stage, reason, status",
             ),
-            "presets": [with_share(row, seconds) for row in fetch(connection, PRESETS)],
+            "presets": [with_share(row, seconds) for row in in_order(fetch(connection, PRESET_SUMS))],
             "packed": with_share(fetch(connection, PACKED)[0], seconds),
             "published": with_share(published, seconds),
             "statistics": statistics(connection),
             "caption_calls": caption_calls(connection),
         }
+
+
+def in_order(rows: list[Row]) -> list[Row]:
+    """Rows of presets in the order in which these are defined, unknown ones last."""
+    order = {name: place for place, name in enumerate(PRESETS)}
+    return sorted(rows, key=lambda row: order.get(row["preset"], len(order)))
 
 
 def with_share(row: Row, whole_s: float) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO, ClassVar
 
 from curation import ids, rows
@@ -50,14 +52,15 @@ def _identify(row: Row, folder: Folder) -> Row:
             _remember(path, stamp, sha256, folder)
     except FileNotFoundError as error:
         if re.search(r"\\x[0-9a-f]{2}", path):
-            raise BadInput("bad_name", f"{path}: its name is not UTF-8; rename it") from error
-        raise BadInput("not_found", f"{path}: no such file") from error
+            raise BadInput("bad_name", "its name is not UTF-8; rename it") from error
+        raise BadInput("not_found", "no such file; a link may lead nowhere") from error
     except OSError as error:
-        raise BadInput(
-            "unreadable", f"{path}: {first_line(error)}; check permissions and the disk"
-        ) from error
+        mend = (
+            "the links lead in a circle" if error.errno == errno.ELOOP else "check permissions and the disk"
+        )
+        raise BadInput("unreadable", f"{error.strerror or first_line(error)}; {mend}") from error
     if size == 0:
-        raise BadInput("empty_file", f"{path}: the file has no bytes; copy it again")
+        raise BadInput("empty_file", "the file has no bytes; copy it again")
     return {"film_id": ids.film_id(sha256), "sha256": sha256, "size_bytes": size}
 
 
@@ -71,8 +74,11 @@ def _stamp(path: str) -> tuple[dict[str, Any] | None, int]:
         tag = info.get("ETag") or info.get("etag") or info.get("md5Hash")
         return ({"tag": str(tag), "size": info["size"]} if tag else None), int(info["size"])
     if os.path.isdir(path):
-        raise BadInput("not_a_video", f"{path}: a folder, not a film")
+        os.scandir(path).close()  # a folder that cannot be listed is told of as that
+        raise BadInput("not_a_video", "a folder, not a film")
     stat = os.stat(path)
+    if not S_ISREG(stat.st_mode):  # a pipe would be waited for, a device read, without an end
+        raise BadInput("not_a_video", "a pipe, socket or device, not a file")
     stamp = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
     settled = time.time() - stat.st_mtime > SETTLED_S
     return (stamp if settled else None), stat.st_size

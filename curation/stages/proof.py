@@ -46,7 +46,7 @@ class Proof(Stage):
     """
 
     name: ClassVar[str] = "proof"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = (
         "sequence_id",
         "stream",

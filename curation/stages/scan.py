@@ -187,7 +187,7 @@ def _frames(
 
 @dataclass(frozen=True, kw_only=True)
 class Scan(StillSettings, Stage):
-    """Everything cheap from one decode of a segment; see `curation.shots.signals`.
+    """Measures all that is cheap in one decode: signals of cuts, fades, luma, bars, freeze, motion, hashes.
 
     Attributes:
         skip_loop_filter: which frames are decoded without the in-loop filter (FFmpeg's option): "all"

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import av
@@ -91,6 +92,8 @@ def _check_file(path: str) -> int | None:
     try:
         if os.path.isdir(path):
             raise BadInput("not_a_video", f"{path}: a folder, not a film")
+        if not S_ISREG(os.stat(path).st_mode):
+            raise BadInput("not_a_video", f"{path}: a pipe, socket or device, not a file")
         size = os.stat(path).st_size
         with open(path, "rb") as file:
             file.read(1)

@@ -57,3 +57,36 @@ def test_urls_go_through_fsspec():
     memory.pipe("/films/b.mp4", b"x")
     assert paths("memory://films") == ["memory:///films/a.mp4", "memory:///films/b.mp4"]
     assert paths("memory://films/a*") == ["memory:///films/a.mp4"]
+
+
+def test_a_folder_that_cannot_be_listed_is_told_of(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "film.mp4").touch()
+    scandir = os.scandir
+
+    def refuse(path="."):
+        if os.fspath(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    locked = str(tmp_path / "locked")
+    assert paths(tmp_path) == [str(tmp_path / "film.mp4"), locked]
+    with pytest.raises(BadInput, match="Permission denied; check permissions") as raised:
+        Identify().worker()({"path": locked}, scratch(tmp_path / "work"))
+    assert raised.value.reason == "unreadable"
+
+
+def test_a_circle_of_links_is_told_of_without_its_path(tmp_path):
+    (tmp_path / "self.mp4").symlink_to(tmp_path / "self.mp4")
+    with pytest.raises(BadInput, match="the links lead in a circle") as raised:
+        Identify().worker()({"path": str(tmp_path / "self.mp4")}, scratch(tmp_path / "work"))
+    assert str(tmp_path) not in raised.value.detail
+
+
+def test_what_would_be_read_without_an_end_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "zeros.mp4").symlink_to("/dev/zero")
+    for path in paths(tmp_path):
+        with pytest.raises(BadInput, match="a pipe, socket or device, not a file"):
+            Identify().worker()({"path": path}, scratch(tmp_path / "work"))

@@ -11,7 +11,14 @@ import pytest
 from curation import rows
 from curation.engine.store import Store
 from curation.publishing.publish import publish
-from curation.publishing.stills import ScanStills, film_pictures, lost_stills, spread, unusable_stills
+from curation.publishing.stills import (
+    SEQUENCES,
+    ScanStills,
+    film_pictures,
+    lost_stills,
+    spread,
+    unusable_stills,
+)
 from curation.publishing.tables import gather, shots_of
 from curation.shots.scan_stills import Still, save_stills
 from tests.curation.rows_factory import film, outcome, rejected, sequence
@@ -72,9 +79,11 @@ def test_unusable_shots_have_their_picture(tmp_path: Path) -> None:
 def test_a_film_without_a_sequence_is_shown_by_its_shots(tmp_path: Path) -> None:
     store = Store(tmp_path)
     row = scan(store, film("/films/a.mp4", "a" * 64, packed=False))
-    shown = film_pictures(gather([row], [], store), row)
+    (group,) = film_pictures(gather([row], [], store), row)
+    shown = group["pictures"]
     assert [p["time_s"] for p in shown] == [2.0, 7.0, 12.0, 17.0, 22.0, 28.0]
-    assert {(p["sequence_id"], p["reason"], p["strip"]) for p in shown} == {(None, None, False)}
+    assert (group["sequence_id"], group["reason"], group["clips_s"]) == (None, None, None)
+    assert not any(p["strip"] for p in shown)
     assert shown[0]["shape"] == pytest.approx(16 / 9)
 
 
@@ -126,9 +135,30 @@ def test_the_row_of_a_film_has_one_picture_of_each_lost_sequence(tmp_path: Path)
     good = {**good, "proof": [*strips, {"kind": "crop", "about": "x", "image": "proof/aa/k/crop.jpg"}]}
     bad = lost(store, [40, 41, 42, 43], {42: 0.9}) | {"sequence_id": "q2", "start_pts": 40000}
     row = film("/films/a.mp4", "a" * 64)
-    shown = film_pictures(gather([row], [good, bad], store), row)
-    assert [(p["number"], p["reason"], p["strip"]) for p in shown] == [(1, None, True)] * 4 + [
-        (2, "no_label", False)
+    one, two = film_pictures(gather([row], [good, bad], store), row)
+    assert (one["number"], one["reason"], len(one["pictures"])) == (1, None, 4)
+    assert one["clips_s"] == 4 * 81 / 16
+    assert one["pictures"][0]["strip"]
+    assert one["pictures"][0]["shape"] == pytest.approx(832 / 480)
+    assert (two["number"], two["reason"], two["clips_s"]) == (2, "no_label", None)
+    assert [p["src"] for p in two["pictures"]] == ["media/q2/42.jpg"]
+
+
+def test_every_sequence_of_a_film_has_a_picture_but_no_more_than_a_page_can_bear(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    row = film("/films/a.mp4", "a" * 64)
+    strips = [{"kind": "strip", "about": str(i), "image": f"proof/aa/k/{i}.jpg"} for i in (0, 1, 3, 4)]
+    many = [
+        {**sequence(row, store), "sequence_id": f"q{n:02d}", "start_pts": 1000 * n, "proof": strips}
+        for n in range(30)
     ]
-    assert shown[-1]["src"] == "media/q2/42.jpg"
-    assert shown[0]["shape"] == pytest.approx(832 / 480)
+    few = film_pictures(gather([row], many[:10], store), row)
+    assert [len(group["pictures"]) for group in few] == [1] * 10
+    shown = film_pictures(gather([row], many, store), row)
+    assert len(shown) == SEQUENCES
+    assert (shown[0]["number"], shown[-1]["number"]) == (1, 30)
+    refused = lost(store, [40, 41], {})
+    bad = [{**refused, **{c: s[c] for c in ("sequence_id", "start_pts")}} for s in many[:5]]
+    mixed = film_pictures(gather([row], [*bad, *many[5:]], store), row)
+    assert sum(group["reason"] is not None for group in mixed) == 3
+    assert len(mixed) == SEQUENCES

@@ -75,6 +75,15 @@ def test_an_output_folder_of_something_else_is_refused(tmp_path):
     assert "holds the dataset 'film', not 'more'" in result.output
 
 
+def test_a_fault_of_the_input_comes_first_and_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for more in ([], ["--explain"]):
+        result = memento("curate", "/nope", *more)
+        assert result.output.splitlines() == [
+            "memento: /nope: no such file or folder, and no file matches it as a pattern"
+        ]
+
+
 def test_query_without_a_dataset_named_lists_its_own_queries(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = memento("query")
@@ -97,10 +106,59 @@ def test_doctor_knows_every_part():
         assert part in output
 
 
+@pytest.mark.parametrize("width", ["80", "140", ""])
+def test_no_name_is_cut_at_any_width_or_through_a_pipe(width, monkeypatch):
+    from pipelines.weights_command import models
+
+    monkeypatch.setenv("COLUMNS", width)
+    doctor, listed = memento("doctor").output, memento("weights", "list").output
+    assert "\u2026" not in doctor + listed, "an ellipsis"
+    for model in models():
+        assert f" {model.name} " in listed
+        assert model.repository in listed
+    for command in ("memento weights pull yolox_nano", "memento weights pull mobilefacenet"):
+        lines = [line.strip() for line in doctor.splitlines()]
+        assert command in lines or command.rpartition(" ")[2] in str(here()), "a line of its own"
+
+
+def here():
+    from curation import weights
+
+    return [name for name in weights.TABLE if weights.find(name)]
+
+
+def test_help_has_a_line_for_each_command_in_groups(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [line.strip("\u2502 ") for line in memento("--help").output.splitlines()]
+    groups = [line.split()[1] for line in lines if line.startswith("\u256d\u2500") and "Options" not in line]
+    assert groups == ["Dataset", "Model", "Benchmark", "This"]
+    for command in ("curate", "query", "refilter", "train", "generate", "story", "eval", "study", "doctor"):
+        told = [line for line in lines if line.startswith(f"{command} ")]
+        assert len(told) == 1, command
+        assert told[0].endswith("."), f"{told[0]}: more than a line"
+
+
 def test_the_settings_page_is_true():
     from pipelines.settings_page import page
 
     assert (REPOSITORY / "docs" / "settings.md").read_text() == page()
+
+
+def test_the_settings_page_names_nothing_that_only_the_code_knows():
+    import sys
+
+    from pipelines.curate import STEPS
+    from pipelines.settings_page import page
+
+    text = page()
+    assert "see `" not in text
+    assert not re.search(r"`(curation|pipelines)\.", text)
+    assert not re.search(r"\b(None|True|False)\b", text)
+    classes = {
+        n for step in STEPS for n, v in vars(sys.modules[step.__module__]).items() if isinstance(v, type)
+    }
+    found = {name for name in classes if re.search(r"[a-z][A-Z]", name) and re.search(rf"\b{name}\b", text)}
+    assert found == set()
 
 
 def test_every_setting_has_its_sentence():

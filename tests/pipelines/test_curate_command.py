@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from curation.engine.explain import Forecast
-from pipelines.curate import resolve
+from pipelines.curate import claim, dataset_name, resolve
 from pipelines.curate_command import not_known, packing_table, show_forecast, why
 
 SUMMARY = {
@@ -35,13 +35,13 @@ def test_what_was_packed_stands_beside_what_was_published() -> None:
     rows = [cells(line) for line in printed(packing_table(SUMMARY, "bridged")).splitlines()]
     assert ["bridged would pack", "4", "226.1", "44%"] in rows
     assert ["this run packed (bridged)", "4", "226.1", "44%"] in rows
-    assert ["published", "3", "163.8", "32%"] in rows
+    assert ["after them: published", "3", "163.8", "32%"] in rows
 
 
 def test_a_share_of_nothing_is_a_dash() -> None:
     nothing = {"sequences": 0, "seconds": 0.0, "share": None}
     rows = printed(packing_table({"presets": [], "packed": nothing, "published": nothing}, "bridged"))
-    assert ["published", "0", "0.0", "-"] in [cells(line) for line in rows.splitlines()]
+    assert ["after them: published", "0", "0.0", "-"] in [cells(line) for line in rows.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,38 @@ def test_explain_tells_its_columns_and_the_stages_that_always_run(tmp_path: Path
         "always run: identify, same_film, to_segments, to_films, aesthetic, duplicates, filters, sequences"
         in text
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("films/*.mkv", "films"),
+        ("films/**/x?.mkv", "films"),
+        ("*.mkv", "films"),
+        ("a.mp4", "a"),
+        ("  my film (final) .mp4", "my film (final)"),
+        ("two\nlines.mp4", "two lines"),
+        ("a [1] 'x'.mkv", "a [1] 'x'"),
+        ("season.1", "season.1"),
+        ("season.1/", "season.1"),
+        ("..", "here"),
+        (".", "inner"),
+        ("s3://bucket/more/", "more"),
+        ("s3://bucket/more/*.mp4", "more"),
+    ],
+)
+def test_films_without_an_entry_have_a_name_that_a_folder_can_have(source, name, tmp_path, monkeypatch):
+    inner = tmp_path / "here" / "inner"
+    (inner / "season.1").mkdir(parents=True)
+    for file in ("a.mp4", "  my film (final) .mp4", "two\nlines.mp4", "a [1] 'x'.mkv"):
+        (inner / file).touch()
+    monkeypatch.chdir(inner)
+    assert dataset_name([source]) == name
+    assert dataset_name([source, "b.mp4"]) == "films"
+
+
+def test_a_dataset_is_recognised_again_whatever_its_film_is_called(tmp_path):
+    film = tmp_path / "  my film (final) .mp4"
+    film.touch()
+    for _ in range(2):
+        claim(resolve([str(film)], Path("datasets.yaml"), output=tmp_path / "set"))

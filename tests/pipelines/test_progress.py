@@ -1,0 +1,88 @@
+"""The progress of `memento curate`: units, stage, time left; moving on a terminal, calm in a log."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from curation.engine.store import Store
+from pipelines import progress as module
+from pipelines.curate import resolve
+from pipelines.progress import groups_of, show_progress, time_left
+
+SCAN = "scan, titles"
+LAST = "analyse, crop, subjects, recon_targets, export, captions, proof"
+
+
+@pytest.fixture
+def plan(tmp_path: Path):
+    return resolve(["demo"], Path("datasets.yaml"), output=tmp_path / "set").plan
+
+
+def test_every_group_knows_what_it_counts(plan) -> None:
+    found = groups_of(plan)
+    assert [group.unit for group in found.values()] == ["film", "film", "segment", "film", "film", "sequence"]
+    assert [group.number for group in found.values()] == [1, 2, 3, 4, 5, 6]
+    assert {group.of for group in found.values()} == {6}
+    assert found[SCAN].names == "scan, titles"
+    assert found[LAST].names == "analyse ... proof"
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "took_s", "told"),
+    [
+        (0, 4, 100.0, ""),
+        (4, 4, 100.0, ""),
+        (1, 2, 30.0, "about 30 s left"),
+        (1, 4, 130.0, "about 6 min left"),
+        (2, 100, 360.0, "about 4 h 54 min left"),
+    ],
+)
+def test_what_is_left_follows_from_what_is_done(done, total, took_s, told) -> None:
+    assert time_left(done, total, took_s) == told
+
+
+def test_a_log_has_a_line_for_each_group_with_what_was_counted(plan, monkeypatch) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    clock = iter([0.0, 10.0, 70.0, 80.0, 100.0, 100.0, 161.0, 200.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with show_progress(console, groups_of(plan)) as progress:
+        for done in (0, 4, 8, 16):
+            progress(SCAN, done, 16)
+        for done in (0, 0, 0, 1):
+            progress(LAST, done, 1)
+    assert console.file.getvalue().splitlines() == [
+        "  step 3 of 6, scan, titles: 8 of 16 segments after 1 min 10 s, about 1 min left",
+        "  step 3 of 6, scan, titles: 16 segments in 1 min 20 s",
+        "  step 6 of 6, analyse ... proof: 1 sequence in 1 min 40 s",
+    ]
+
+
+def test_a_terminal_shows_the_unit_and_the_stage_at_work_in_80_columns(plan, tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    store = Store(tmp_path)
+    with show_progress(console, groups_of(plan), store.ticks) as progress:
+        progress(LAST, 0, 3)
+        for stage, passed in (("analyse", 3), ("crop", 3), ("subjects", 2)):
+            for _ in range(passed):
+                store.tick(stage)
+        progress(LAST, 1, 3)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue())
+    lines = [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    assert "1/3 sequences" in lines[-1]
+    assert "subjects 2/3" in lines[-1]
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_what_has_passed_a_stage_is_counted_across_processes_and_forgotten_by_the_next_run(tmp_path) -> None:
+    store, same = Store(tmp_path), Store(tmp_path)
+    assert store.ticks("scan") == 0
+    store.tick("scan")
+    same.tick("scan")
+    assert store.ticks("scan") == 2
+    store.clean()
+    assert store.ticks("scan") == 0
