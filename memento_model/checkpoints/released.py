@@ -29,6 +29,7 @@ class Released:
         size_gb: of the download, about.
         needs: files and folders without which it cannot be used; of alternatives, one is enough.
         files: what `pull` takes.
+        inside: the folder of the repository that is used; empty for all of it.
     """
 
     repository: str
@@ -37,8 +38,10 @@ class Released:
     size_gb: float
     needs: tuple[tuple[str, ...], ...]
     files: tuple[str, ...] = FILES
+    inside: str = ""
 
 
+_ADAPTERS = (("backbone_high_noise.safetensors",), ("backbone_low_noise.safetensors",))
 _NATIVE = (
     ("high_noise_model",),
     ("low_noise_model",),
@@ -65,14 +68,16 @@ TABLE: dict[str, Released] = {
         licence="Apache-2.0 (model card)",
         what="Memento's LoRA and queries, both experts",
         size_gb=3.3,
-        needs=(("backbone_high_noise.safetensors",), ("backbone_low_noise.safetensors",)),
+        needs=_ADAPTERS,
     ),
     "storymem": Released(
-        repository="Kevin-thu/StoryMem-Wan2.2-M2V-A14B",
-        licence="S-Lab License 1.0, non-commercial",
-        what="StoryMem's LoRA, both experts",
+        repository="Kevin-thu/StoryMem",
+        licence="CC BY-NC 4.0 (model card), non-commercial",
+        what="StoryMem's LoRA for memory and a first frame, both experts",
         size_gb=4.9,
-        needs=(("*.safetensors", "*/*.safetensors"),),
+        needs=_ADAPTERS,
+        files=("Wan2.2-MI2V-A14B/*.safetensors",),
+        inside="Wan2.2-MI2V-A14B",
     ),
     "clip_vit_b32": Released(
         repository="openai/clip-vit-base-patch32",
@@ -92,6 +97,13 @@ def command(name: str) -> str:
 
 def candidates(name: str) -> Iterator[Path]:
     """The folders where the weights may lie, best first: ours by hand, then the hub's caches."""
+    for place in _repositories(name):
+        if TABLE[name].inside:
+            yield place / TABLE[name].inside
+        yield place
+
+
+def _repositories(name: str) -> Iterator[Path]:
     repository = TABLE[name].repository
     yield weights.folder() / name
     yield weights.folder() / repository.rpartition("/")[2]
@@ -154,6 +166,7 @@ def pull(name: str) -> Path:
             f"{name}: cannot download {made.repository} ({first}); fetch it by hand (hf download "
             f"{made.repository}) or copy its folder to {weights.folder() / name}"
         ) from error
+    folder /= made.inside
     if lacks := missing(name, folder):
         raise WeightsMissing(f"{name}: {folder} lacks {', '.join(lacks)} after the download")
     return folder

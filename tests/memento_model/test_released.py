@@ -40,6 +40,23 @@ def test_found_by_hand_and_in_the_hubs_cache(caches):
     assert released.find("memento") == by_hand
 
 
+def test_the_folder_inside_a_repository_is_what_is_used(caches, monkeypatch):
+    """StoryMem's repository holds two models; one of them is ours to use."""
+    assert released.find("storymem") is None
+    inside = filled(caches / "ours/StoryMem/Wan2.2-MI2V-A14B", *MEMENTO)
+    filled(caches / "ours/StoryMem/Wan2.2-MM2V-A14B", *MEMENTO)
+    assert released.find("storymem") == inside
+    alone = filled(caches / "ours/storymem", *MEMENTO)
+    assert released.find("storymem") == alone
+
+    def download(repository, *, cache_dir, allow_patterns):
+        assert repository == "Kevin-thu/StoryMem"
+        return str(filled(caches / "came", *(f"Wan2.2-MI2V-A14B/{name}" for name in MEMENTO)))
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=download))
+    assert released.pull("storymem") == caches / "came/Wan2.2-MI2V-A14B"
+
+
 def test_half_a_download_is_none(caches):
     folder = filled(caches / "ours/memento", MEMENTO[0])
     assert released.missing("memento", folder) == [MEMENTO[1]]
