@@ -111,7 +111,11 @@ def load(path: Path) -> dict[str, Dataset]:
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML in which no name is given twice."""
+    """YAML in which no name is given twice, and `off` is a word.
+
+    YAML 1.1 takes yes, no, on and off for truth values, YAML 1.2 only true and false; some settings have a
+    value `off`. Settings that are true or false still take all of these words.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The mapping; of two equal names the second is the fault."""
@@ -124,6 +128,12 @@ class _Strict(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+_Strict.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in known if first in "tTfF" or tag != "tag:yaml.org,2002:bool"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -8,6 +8,7 @@ of a fault is written so that it can be shown to the model that is asked to mend
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -24,7 +25,7 @@ from curation.captions.grammar import (
     replace_hidden,
     split_caption,
 )
-from curation.captions.references import PRONOUNS, vague_references
+from curation.captions.references import PRONOUNS, vague_references, without_quotations
 
 QUOTED = 60
 """Characters of an answer that a fault repeats, so that no fault is as long as a hostile answer."""
@@ -35,6 +36,14 @@ ENDLESS = 20_000
 """Characters beyond which an answer is not looked at, however strict: the model did not stop."""
 MAX_FAULTS = 12
 """Faults told of one answer; a model mends no more at a time."""
+MAX_FOREIGN = 0.02
+"""Share of letters of other scripts; the few of a sign in the picture are no other language."""
+MIN_ENGLISH, ENOUGH_WORDS = 0.05, 20
+"""Least share of `_ENGLISH` in a text of that many words; the 450 published prompts have 0.067 or more."""
+_ENGLISH = re.compile(
+    r"\b(?:the|and|of|with|is|are|to|from|into|while|over|under|behind|through|his|her|at|by|on|for|near)\b"
+)
+"""Common in English sentences and rare in those of other languages."""
 _BRACKETS = re.compile(r"[\[\]]")
 _MARKER = re.compile(r"(?i)\b(?:global|shot)\s+caption\s*:")
 
@@ -44,7 +53,7 @@ class Fault:
     """What is wrong with a caption.
 
     Attributes:
-        rule: `undefined`, `unseen`, `unmentioned`, `vague`, `grammar`, `inventory` or `length`.
+        rule: `undefined`, `unseen`, `unmentioned`, `vague`, `grammar`, `language`, `inventory` or `length`.
         text: one line that says what to change.
     """
 
@@ -114,6 +123,7 @@ def lint_story(text: str, inventory: Inventory, settings: LintSettings = DEFAULT
         return faults[:MAX_FAULTS]
     faults += [
         *vague_faults(text, inventory, settings),
+        *language_faults(text),
         *length_faults(text, settings.story_min_chars, settings.story_max_chars),
     ]
     return faults[:MAX_FAULTS]
@@ -143,6 +153,7 @@ def lint_shot(
         *unseen_labels(text, prominence, inventory),
         *unmentioned_subjects(text, prominence, settings.min_prominence),
         *vague_faults(text, cast, settings),
+        *language_faults(text),
         *length_faults(text, settings.shot_min_chars, settings.shot_max_chars),
     ]
     return faults[:MAX_FAULTS]
@@ -175,6 +186,7 @@ def lint_recon(
         *unseen_labels(text, seen, inventory),
         *unmentioned_subjects(text, seen, 1.0),
         *vague_faults(text, cast, settings),
+        *language_faults(text),
         *length_faults(text, settings.recon_min_chars, settings.recon_max_chars),
     ]
     return faults[:MAX_FAULTS]
@@ -203,7 +215,7 @@ def lint_caption(
     if visible is not None:
         faults += unseen_labels(caption, visible, inventory)
     if settings.strictness != "off":
-        faults += vague_faults(shot, inventory, settings)
+        faults += [*vague_faults(shot, inventory, settings), *language_faults(shot)]
     return faults[:MAX_FAULTS]
 
 
@@ -274,6 +286,29 @@ def grammar_faults(text: str) -> list[Fault]:
     return [Fault("grammar", line) for line in found]
 
 
+def language_faults(text: str) -> list[Fault]:
+    """Captions are English: the rules on pronouns and nouns see nothing in another language.
+
+    What stands in quotation marks is read off the picture and may be in any.
+    """
+    if foreign := script_faults(text):
+        return foreign
+    plain = LABEL.sub(" ", without_quotations(text)).lower()
+    words = len(re.findall(r"[^\W\d_]+", plain))
+    if words >= ENOUGH_WORDS and len(_ENGLISH.findall(plain)) < MIN_ENGLISH * words:
+        return [Fault("language", "this does not read as English: write English sentences")]
+    return []
+
+
+def script_faults(text: str) -> list[Fault]:
+    """Letters that English is not written in, beyond the few of a sign; quotations may have any."""
+    letters = [c for c in LABEL.sub(" ", without_quotations(text)) if c.isalpha()]
+    foreign = [c for c in letters if not unicodedata.name(c, "").startswith("LATIN ")]
+    if len(foreign) <= MAX_FOREIGN * len(letters):
+        return []
+    return [Fault("language", f"'{''.join(foreign[:5])}' is not English: write English")]
+
+
 def inventory_faults(
     inventory: Inventory, expected: Sequence[str], settings: LintSettings = DEFAULTS
 ) -> list[Fault]:
@@ -316,7 +351,7 @@ def _description_faults(label: str, description: str, settings: LintSettings) ->
     shortest, longest = settings.description_min_chars, settings.description_max_chars
     faults += [
         Fault(f.rule, f"description of {who}: {f.text}")
-        for f in length_faults(description, shortest, longest)
+        for f in (*script_faults(description), *length_faults(description, shortest, longest))
     ]
     return faults
 

@@ -32,6 +32,7 @@ class Noun:
             labelled subject of the shot is not named.
         crowd: it also stands for people in general; counts only with a number (`the two people`).
         anything: it can stand for animals, machines and puppets as well.
+        creature: it stands for animals and made-up beings, not for people.
     """
 
     gender: str | None = None
@@ -40,6 +41,7 @@ class Noun:
     role: bool = False
     crowd: bool = False
     anything: bool = False
+    creature: bool = False
 
 
 def _words(text: str) -> frozenset[str]:
@@ -68,8 +70,13 @@ NOUNS: dict[str, Noun] = {
         anything=True,
     ),
     **_nouns("someone somebody", ""),
+    **_nouns("creature beast critter pet", "creatures beasts critters pets", creature=True),
+    **_nouns("", "two latter", anything=True),
     **_nouns("hero", "heroes", gender=MALE, role=True),
     **_nouns("heroine actress waitress", "heroines actresses waitresses", gender=FEMALE, role=True),
+    **_nouns("father dad grandfather grandpa husband son brother uncle", "", gender=MALE, role=True),
+    **_nouns("mother mom mum grandmother grandma wife daughter sister aunt", "", gender=FEMALE, role=True),
+    **_nouns("parent sibling spouse", "", role=True),
     **_nouns(
         "actor performer artist musician singer dancer painter writer driver rider pilot worker officer"
         " soldier sailor captain detective doctor nurse teacher student scientist speaker host cook chef"
@@ -79,6 +86,19 @@ NOUNS: dict[str, Noun] = {
     ),
 }
 """Nouns that stand for people. What a subject's own description calls it is added per subject."""
+
+_SPECIES = {
+    word: words.split()[0]
+    for words in (
+        "dog puppy pup doggy hound canine retriever labrador terrier shepherd poodle bulldog corgi husky"
+        " beagle spaniel collie dachshund",
+        "cat kitten kitty feline tabby",
+        "horse pony mare stallion foal steed",
+        "car automobile sedan hatchback",
+    )
+    for word in words.split()
+}
+"""Words that stand for the same animal or vehicle, whichever of them its description has."""
 
 PRONOUNS: dict[str, Noun] = {
     **{w: Noun(gender=MALE) for w in ("he", "him", "his", "himself")},
@@ -125,9 +145,11 @@ _NOT_A_NOUN = {
     "duo": {"of"},
     "trio": {"of"},
     "man": {"the"},
+    "latter": {"half", "part", "portion", "section", "stage", "stages", "moments", "shot", "shots"},
+    "pet": {"food", "shop", "store", "carrier"},
 }
-ADJECTIVES = _words("adult male female human")
-"""Nouns only at the end of a phrase: `a young adult man` speaks of a man."""
+ADJECTIVES = _words("adult male female human two")
+"""Nouns only at the end of a phrase: `a young adult man` speaks of a man, `the two doors` of doors."""
 _CHILD_WORDS = _words("little child kid toddler baby infant schoolboy schoolgirl")
 _ADULT_WORDS = _words("adult man woman gentleman lady elderly old older aged middle-aged bearded")
 
@@ -169,6 +191,8 @@ def subject_of(label: str, description: str) -> Subject:
 
 def could_mean(noun: Noun, subject: Subject) -> bool:
     """Whether a word can stand for a subject, number aside."""
+    if noun.creature:
+        return not subject.human and subject.kind != "vehicle"
     if not noun.anything and not subject.human:
         return False
     if noun.gender and subject.gender and noun.gender != subject.gender:
@@ -193,6 +217,11 @@ class Vague:
     position: int
 
 
+def without_quotations(text: str) -> str:
+    """The text with what stands in quotation marks blanked out, at the same length."""
+    return _WRITTEN.sub(lambda m: " " * len(m.group()), text)
+
+
 def vague_references(text: str, cast: Inventory) -> list[Vague]:
     """Pronouns and generic nouns that may stand for a labelled subject, in order.
 
@@ -201,7 +230,7 @@ def vague_references(text: str, cast: Inventory) -> list[Vague]:
         cast: the labelled subjects that can be meant, with their descriptions: those in view for a shot.
     """
     subjects = [subject_of(label, description) for label, description in cast]
-    shown = _WRITTEN.sub(lambda m: " " * len(m.group()), text)
+    shown = without_quotations(text)
     shown = _EMPTY_IT.sub(lambda m: "-" * 2 + " " * (len(m.group()) - 2), shown)
     tokens = list(_TOKEN.finditer(shown))
     named, found = set(labels(text)), []
@@ -276,6 +305,8 @@ def _fits(word: str, subject: Subject) -> bool:
     if word in NOUNS:
         return could_mean(NOUNS[word], subject)
     own = {subject.noun, subject.kind}
+    if not subject.human and word in _SPECIES and _SPECIES[word] == _SPECIES.get(subject.noun):
+        return True
     return word in own and bool(word)
 
 

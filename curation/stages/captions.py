@@ -66,7 +66,7 @@ class Captions(Stage):
     """
 
     name: ClassVar[str] = "captions"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     reads: ClassVar[tuple[str, ...]] = (
         "sequence_id",
         "clips",

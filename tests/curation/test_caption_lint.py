@@ -18,6 +18,7 @@ from curation.captions.lint import (
     LintSettings,
     grammar_faults,
     inventory_faults,
+    language_faults,
     length_faults,
     lint_caption,
     lint_recon,
@@ -122,6 +123,42 @@ def test_what_the_grammar_lets_pass():
         f"{A}'s hat",
     ):
         assert grammar_faults(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{A}\u8d70\u8fdb\u5c71\u8c37\uff0c\u4ed6\u671b\u7740\u8fdc\u5904\u7684\u6cb3\u6d41\u3002",
+        f"{A} walks through the valley. \u0417\u0430\u043a\u0430\u0442 \u0441\u043e\u043b\u043d\u0446\u0430.",
+        f"{A} geht langsam durch das Tal und bleibt an dem Fluss stehen. Er lacht, waehrend die Sonne hinter "
+        "den Bergen untergeht und es dunkel wird.",
+        f"{A} marche lentement dans la vallee et s'arrete au bord de la riviere, tandis que le soleil se "
+        "couche derriere les montagnes.",
+    ],
+    ids=["chinese", "mixed", "german", "french"],
+)
+def test_captions_are_english(text):
+    """A model that falls into another language writes pronouns that no rule sees."""
+    assert rules(language_faults(text)) == ["language"]
+    assert "language" in rules(lint_shot(text, CAST, {A: 0.5}))
+    assert "language" in rules(lint_story(text, CAST))
+    assert "language" in rules(lint_recon(text, CAST, A))
+    assert "language" in rules(lint_caption(compose(global_part(CAST[:1]), text)))
+    assert "language" not in rules(lint_shot(text, CAST, {A: 0.5}, OFF))
+
+
+def test_what_is_english_enough():
+    for text in (
+        GOOD,
+        f"{A} reads a sign, '\u6771\u4eac\u30bf\u30ef\u30fc \u5c55\u671b\u53f0', beside the caf\u00e9.",
+        f"A neon sign, \u6771\u4eac, glows red above {A} and {B}, who wait for the last bus in heavy rain, a "
+        "small bag between their feet, and look along the empty street.",
+        "Slow dolly shot, cold light.",
+        "",
+    ):
+        assert language_faults(text) == []
+    (fault,) = inventory_faults([(A, "\u7a7f\u7ea2\u8272\u5916\u5957\u7684\u5e74\u8f7b\u7537\u5b50")], [A])
+    assert (fault.rule, f"description of {A}" in fault.text) == ("language", True)
 
 
 @settings(max_examples=50)

@@ -1,6 +1,7 @@
 import pytest
 
 from curation.config import SettingsError, configure, load, merge, parse_overrides
+from curation.stages.captions import Captions
 from tests.curation.toy import STEPS, Square
 from tests.support import REPOSITORY
 
@@ -125,6 +126,18 @@ def test_overrides_are_yaml_values():
         parse_overrides(["a=3"])
     with pytest.raises(SettingsError, match=r"--set a\.x=\[1: line 1, column 1: the list"):
         parse_overrides(["a.x=[1"])
+
+
+def test_off_is_a_word_and_still_a_truth_value_where_one_is_wanted():
+    def captions(*items):
+        (made,) = configure([Captions], parse_overrides(f"captions.{item}" for item in items), "here")
+        return made.lint.strictness, made.draw_labels
+
+    assert captions("lint.strictness=off", "draw_labels=yes") == ("off", True)
+    assert captions("draw_labels=true") == ("strict", True)
+    assert captions("draw_labels=off") == ("strict", False)
+    with pytest.raises(SettingsError, match=r"draw_labels: .* boolean.*\(got 'maybe'\)"):
+        captions("draw_labels=maybe")
 
 
 def test_nested_settings_are_strict_and_merge_too():
