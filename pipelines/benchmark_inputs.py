@@ -11,10 +11,13 @@ from benchmark.extraction.looking import look_at
 from benchmark.ranges import read_ranges
 from benchmark.stories import Story, bare_name, load_stories
 from benchmark.submission import LAYOUTS, Submission, SubmissionError, probed, read_folder
+from benchmark.words import counted
 from curation.engine.stage import StopRun
 
 STBENCH = Path("stbench")
 """Where the scripts are looked for if nobody says where."""
+GENERATED = Path("out/generate")
+"""Where `memento generate` leaves its stories; as a method they are `generated`, however they are named."""
 STORY_FILE = "story.json"
 """The script that `memento generate` leaves beside the shots."""
 
@@ -60,6 +63,8 @@ def _spec(text: str) -> MethodSpec:
         raise StopRun(f"{path}: no such folder; write name=folder, name=folder:layout or name=ranges.json")
     if path.is_file() and path.suffix != ".json":
         raise StopRun(f"{path}: is a file; give the folder of the shots, or a manifest (docs/evaluate.md)")
+    if not name and path.resolve() == GENERATED.resolve():
+        name = "generated"
     name = name or (path.resolve().parent.name if path.is_file() else path.resolve().name)
     if not re.fullmatch(r"[^\x00-\x1f/\\]+", name):
         raise StopRun(f"{name!r} cannot be a method's name: no slashes and no control characters")
@@ -150,10 +155,12 @@ def nothing_found(spec: MethodSpec, submission: Submission, stories: Mapping[str
         other = read_folder(spec.path, stories, layout=layout, method=spec.name)
         if other.num_clips:
             name = next(name for name, template in LAYOUTS.items() if template == layout)
-            told = f"{other.num_clips} files fit the layout {layout}"
+            told = f"{counted(other.num_clips, 'file fits', 'files fit')} the layout {layout}"
             return f"{spec.name}: no shot found, but {told}: write {spec.name}={spec.path}:{name}"
     why = "no video below it"
     if submission.ignored:
         name, reason = submission.ignored[0]
-        why = f"{len(submission.ignored)} videos are no shots, such as {name}: {reason}"
+        why = (
+            f"{counted(len(submission.ignored), 'video is no shot', 'videos are no shots')}: {name}: {reason}"
+        )
     return f"{spec.name}: no shot found in {spec.path}: {why}"
