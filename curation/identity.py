@@ -1,8 +1,9 @@
 """Joins the tracks of a sequence, which end at every cut, into subjects that recur.
 
-Two tracks are the more likely one subject the nearer their looks are; what cannot be one subject never is:
-tracks that are visible at the same time in different places. Tracks are joined by average linkage, most
-certain pair first, until no pair is more likely one subject than not.
+Two tracks are the more likely one subject the nearer their looks are and the surer their boxes; what cannot
+be one subject never is: tracks that are visible at the same time in different places. Groups are joined, most
+certain pair first, until none is more likely one subject than not; in doubt they stay apart, because a wrong
+join spoils captions and training while a split only loses some.
 """
 
 from __future__ import annotations
@@ -53,17 +54,24 @@ class Evidence:
     least: float = -3.0
 
 
-# Set on the tracks of ten sequences, animated and live, that were told apart by hand, to join too little
-# rather than too much: in training data a wrong identity costs more than a subject in two pieces.
+# Set on the labelled tracks that docs/tiers.md counts, for few wrong joins rather than many right ones.
+# Networks speak for what they were trained on, people filmed from afar and faces turned to the camera: a face
+# in profile is unlike itself, so that a low cosine says little.
 EVIDENCE = {
-    "colour": Evidence(0.75, 0.05, 1.0),
-    "pattern": Evidence(0.70, 0.03, 1.0, -1.0),
-    "reid": Evidence(0.61, 0.05, 1.5),
-    "face": Evidence(0.50, 0.08, 3.0),
+    "colour": Evidence(0.85, 0.03, 1.0),
+    "pattern": Evidence(0.85, 0.02, 1.0, -1.0),
+    "reid": Evidence(0.68, 0.05, 0.75),
+    "face": Evidence(0.50, 0.08, 2.0, -2.5),
 }
 
 
-REGION_PENALTY = 0.2  # for a detector that misses many people and animals; a good one's silence says more
+SURE_SCORE, CERTAINTY = 0.7, 4.0
+"""Log-odds fall by `CERTAINTY` for each 1.0 that the lower mean score of two tracks is under `SURE_SCORE`:
+weak boxes are background more often than not, and background looks alike everywhere."""
+BEST_SHARE = 0.5
+"""Two groups are as likely one subject as this share of their most alike pair and the rest of the mean pair:
+light changes from shot to shot, so that a subject's darkest shot need not look like its lightest."""
+REGION_PENALTY = 0.35
 MOST = 4.0  # log-odds that one kind of looks adds at most
 
 
@@ -124,7 +132,7 @@ def _iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def log_odds(a: Track, b: Track, region_penalty: float = REGION_PENALTY, max_gap_s: float = 1.5) -> float:
-    """Log-odds that two tracks show one subject: looks, class, and place for neighbours inside a shot.
+    """Log-odds that two tracks show one subject: looks, scores, class; place for neighbours inside a shot.
 
     Args:
         a: a track.
@@ -141,7 +149,8 @@ def log_odds(a: Track, b: Track, region_penalty: float = REGION_PENALTY, max_gap
             weights += evidence.weight
     # Kinds agree with each other in part, so that their sum would count some evidence twice.
     sum_of_kinds = total / max(weights, 1.0) ** 0.5 if weights else -2.0
-    return sum_of_kinds - class_penalty(a, b, region_penalty) + continuity(a, b, max_gap_s)
+    sure = CERTAINTY * min(0.0, min(a.score, b.score) - SURE_SCORE)
+    return sum_of_kinds + sure - class_penalty(a, b, region_penalty) + continuity(a, b, max_gap_s)
 
 
 def class_penalty(a: Track, b: Track, region_penalty: float = REGION_PENALTY) -> float:
@@ -213,9 +222,10 @@ def join(
 
 
 def _between(odds: np.ndarray, weight: np.ndarray, a: list[int], b: list[int]) -> float:
-    """Average linkage, long tracks counting more."""
-    table = np.outer(weight[a], weight[b])
-    return float((odds[np.ix_(a, b)] * table).sum() / table.sum())
+    """The most alike pair and the mean pair, long tracks counting more in the mean; see `BEST_SHARE`."""
+    pairs, table = odds[np.ix_(a, b)], np.outer(weight[a], weight[b])
+    mean = float((pairs * table).sum() / table.sum())
+    return BEST_SHARE * float(pairs.max()) + (1 - BEST_SHARE) * mean
 
 
 def _confidence(joins: list[float]) -> float:

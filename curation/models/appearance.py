@@ -1,9 +1,9 @@
 """What a tracked thing looks like, as vectors that are near for the same thing in other shots.
 
     kind     tier      what                                                                     for
-    colour   embedded  Lab colours of upper, middle and lower part, where they differ from the  everything
-                       surround; coarse outline
-    pattern  embedded  local binary patterns of a frontal face                                  persons
+    colour   embedded  Lab colours of upper, middle and lower part at one lightness, where they  everything
+                       differ from the surround; light and dark parts; outline; texture
+    pattern  embedded  local binary patterns of a frontal face, whichever way it looks          persons
     reid     full      OSNet (Zhou et al., 2019): 256x128 -> 512                                everything
     face     full      YuNet finds it, MobileFaceNet (Chen et al., 2018): 112x112 -> 128        persons
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from curation.engine.stage import Row
 from curation.framing.colours import colour_names
-from curation.models.face_pattern import FacePattern
+from curation.models.face_pattern import NUM_PATTERNS, FacePattern, binary_patterns, own_face
 from curation.models.onnx_file import file_facts, session
 from curation.models.subject_detector import PERSON, opencv_version
 from curation.models.yunet import YuNet
@@ -32,7 +32,9 @@ L_BINS, AB_BINS = 8, 16
 AB_REACH = 50  # a and b beyond +-50 fall into the outermost cells; few surfaces have more
 BANDS = 3
 GRADIENT_CELLS, GRADIENT_BINS = (6, 3), 8
-WEIGHTS = {"colour": 1.0, "tone": 0.5, "outline": 0.35}
+# Tried on the tracks that docs/tiers.md counts; the ranking of pairs changes little around these.
+WEIGHTS = {"colour": 1.0, "tone": 0.5, "outline": 0.5, "texture": 0.5}
+MID_LIGHT, LEAST_LIGHT, MOST_GAIN = 127.5, 20.0, 3.0  # luma levels a thing is brought to; what is black stays
 LEAST_BELIEF = 0.1  # weight of a pixel that did not move at all, against one that did
 FACE_SCORE = 0.7
 # Eyes, nose and mouth corners (x, y) in an aligned 112x112 face, as the face network was trained.
@@ -155,21 +157,49 @@ def colour_vector(crop: Crop) -> np.ndarray:
     """The embedded appearance vector, float32, length 1.
 
     Square roots of histograms, so that the cosine of two vectors is a mean of Bhattacharyya coefficients.
+    Chroma is taken at one mean lightness: in shade the same fur has less of it.
     """
     import cv2
 
     weight = thing_weights(crop)
     lab = cv2.cvtColor(crop.picture_bgr_u8, cv2.COLOR_BGR2LAB)
+    evened = cv2.cvtColor(evenly_lit(crop.picture_bgr_u8, lab[..., 0], weight), cv2.COLOR_BGR2LAB)
     _, y, _, h = crop.box
     rows = np.arange(weight.shape[0], dtype=np.float32)
     parts = []
     for band in range(BANDS):
         centre = y + h * (band + 0.5) / BANDS
         near = np.clip(1.5 - np.abs(rows - centre) / max(h / BANDS, 1), 0, 1)[:, None]
-        parts.append(WEIGHTS["colour"] * _chroma(lab, weight * near))
+        parts.append(WEIGHTS["colour"] * _chroma(evened, weight * near))
         parts.append(WEIGHTS["tone"] * _tone(lab, weight * near))
     parts.append(WEIGHTS["outline"] * BANDS**0.5 * _outline(crop.inner))
+    parts.append(WEIGHTS["texture"] * BANDS**0.5 * _texture(lab[..., 0], weight))
     return unit(np.concatenate(parts).astype(np.float32))
+
+
+def evenly_lit(picture_bgr_u8: np.ndarray, light_u8: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The picture, uint8 [H, W, 3], brighter or darker so that the weighted mean of its light is mid-grey.
+
+    Args:
+        picture_bgr_u8: uint8 [H, W, 3].
+        light_u8: its lightness, uint8 [H, W].
+        weight: float32 [H, W].
+    """
+    mean = float((light_u8 * weight).sum()) / max(float(weight.sum()), 1e-6)
+    gain = min(MOST_GAIN, MID_LIGHT / max(mean, LEAST_LIGHT))
+    return np.clip(picture_bgr_u8 * np.float32(gain), 0, 255).astype(np.uint8)
+
+
+def _texture(light_u8: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Local binary patterns at half size, where the thing is: float32 [59]."""
+    import cv2
+
+    if min(light_u8.shape) >= 8:
+        size = (light_u8.shape[1] // 2, light_u8.shape[0] // 2)
+        light_u8 = cv2.resize(light_u8, size, interpolation=cv2.INTER_AREA)
+        weight = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+    codes = binary_patterns(light_u8, 1)
+    return _root(np.bincount(codes.ravel(), weight[1:-1, 1:-1].ravel(), NUM_PATTERNS))
 
 
 def _chroma(lab: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -257,16 +287,17 @@ class Appearance:
         return unit(self._reid.run(None, {self._reid.get_inputs()[0].name: batch})[0][0])
 
     def face_vector(self, crop: Crop) -> np.ndarray | None:
-        """MobileFaceNet's vector of the largest face in the box, float32 [128], or None without a face."""
+        """MobileFaceNet's vector of the box's own face, float32 [128], or None without one."""
         import cv2
 
         if self._face is None or self._finder is None:
             return None
         picture = np.ascontiguousarray(crop.inner)
         found = self._finder.detect(picture)
-        if not len(found.boxes):
+        own = own_face(found.boxes, picture.shape[0], picture.shape[1])
+        if own is None:
             return None
-        marks = found.landmarks[(found.boxes[:, 2] * found.boxes[:, 3]).argmax()]
+        marks = found.landmarks[own]
         turn, _ = cv2.estimateAffinePartial2D(marks, FACE_TEMPLATE, method=cv2.LMEDS)
         if turn is None:
             return None
@@ -281,7 +312,7 @@ class Appearance:
                 "part": "appearance",
                 "tier": "embedded",
                 "backend": "colour",
-                "model_id": "Lab colours in three bands, coarse outline; face patterns",
+                "model_id": "Lab colours in three bands, outline, texture; face patterns",
                 "revision": opencv_version(),
                 "sha256": None,
             }

@@ -1,8 +1,7 @@
 """Faces compared without a network: local binary patterns in a grid of cells.
 
-Ahonen, Hadid and Pietikainen, Face Recognition with Local Binary Patterns (2004): tells people apart in one
-kind of light and pose, and knows a face again that is seen from the front twice; it says little about other
-pairs.
+Ahonen, Hadid and Pietikainen, Face Recognition with Local Binary Patterns (2004): knows a face again that is
+seen from the front twice, with much the same expression; it says little about other pairs.
 """
 
 from __future__ import annotations
@@ -11,9 +10,14 @@ from typing import Any
 
 import numpy as np
 
-SIDE, GRID = 62, 5  # pixels of the face; cells across and down
+SIDE, GRID, STEP = 60, 5, 2  # pixels of the face; cells across and down; distance of the pixels compared
 SCALE, NEIGHBOURS, LEAST = 1.1, 4, 0.12  # of the cascade; smallest face, share of the crop's shorter side
+LEAST_SURE = 55.5  # stage weight of the cascade, whose last threshold is 54: leaves and shelves reach 55
 RING = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
+NUM_PATTERNS = 59
+# Where in a person's box the middle of its face may be: share of the height down to which, and how far off
+# the middle line as a share of the width. Who leans has it in an upper corner; lower there is a neighbour's.
+OWN_PLACES = ((0.35, 0.40), (0.62, 0.25))
 
 
 def uniform_codes() -> np.ndarray:
@@ -26,35 +30,75 @@ def uniform_codes() -> np.ndarray:
     return bins
 
 
+def binary_patterns(light_u8: np.ndarray, step: int) -> np.ndarray:
+    """Bin of the pattern around each pixel, int64 [H - 2 step, W - 2 step], below `NUM_PATTERNS`.
+
+    Args:
+        light_u8: uint8 [H, W].
+        step: how far off the eight neighbours are, pixels.
+    """
+    light = light_u8.astype(np.int32)
+    height, width = light.shape
+    inner = light[step : height - step, step : width - step]
+    codes = np.zeros(inner.shape, np.int64)
+    for bit, (down, across) in enumerate(RING):
+        top, left = step * (1 + down), step * (1 + across)
+        near = light[top : top + inner.shape[0], left : left + inner.shape[1]]
+        codes |= (near >= inner).astype(np.int64) << bit
+    return uniform_codes()[codes]
+
+
 def pattern(face_u8: np.ndarray) -> np.ndarray:
-    """The vector of a face, float32, length 1.
+    """The vector of a face, float32, length 1; that of its mirror image is the same.
 
     Args:
         face_u8: luma uint8 [H, W] of the face alone.
     """
+    return _unit(_one_way(face_u8) + _one_way(np.ascontiguousarray(face_u8[:, ::-1])))
+
+
+def _one_way(face_u8: np.ndarray) -> np.ndarray:
     import cv2
 
-    small: Any = cv2.resize(face_u8, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    small = cv2.GaussianBlur(small, (3, 3), 0).astype(np.int32)
-    inner = small[1:-1, 1:-1]
-    codes = np.zeros(inner.shape, np.int64)
-    for bit, (down, across) in enumerate(RING):
-        near = small[1 + down : SIDE - 1 + down, 1 + across : SIDE - 1 + across]
-        codes |= (near >= inner).astype(np.int64) << bit
-    bins = uniform_codes()[codes]
-    step = len(inner) // GRID
+    side = SIDE + 2 * STEP
+    small: Any = cv2.resize(face_u8, (side, side), interpolation=cv2.INTER_AREA)
+    bins = binary_patterns(cv2.GaussianBlur(small, (3, 3), 0), STEP)
+    step = SIDE // GRID
     cells = []
     for row in range(GRID):
         for column in range(GRID):
             cell = bins[row * step : (row + 1) * step, column * step : (column + 1) * step]
-            counts = np.bincount(cell.ravel(), minlength=59)
+            counts = np.bincount(cell.ravel(), minlength=NUM_PATTERNS)
             cells.append(np.sqrt(counts / counts.sum()))
-    vector = np.concatenate(cells)
+    return _unit(np.concatenate(cells))
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
+def own_face(faces: np.ndarray, height: int, width: int) -> int | None:
+    """Position of the face that belongs to a person's box, or None: others look into boxes from the side.
+
+    Args:
+        faces: [N, 4], x, y, width, height in the box.
+        height: of the box.
+        width: of the box.
+
+    Returns:
+        The largest of those where a person's own may be (`OWN_PLACES`); off the middle counts less.
+    """
+    best, most = None, 0.0
+    for i, (x, y, w, h) in enumerate(np.asarray(faces, np.float64).reshape(-1, 4).tolist()):
+        off, down = abs((x + w / 2) / width - 0.5), (y + h / 2) / height
+        worth = w * h * (1 - off)
+        if any(down <= lowest and off <= farthest for lowest, farthest in OWN_PLACES) and worth > most:
+            best, most = i, worth
+    return best
+
+
 class FacePattern:
-    """Finds the largest frontal face of a picture and describes it."""
+    """Finds a person's frontal face and describes it."""
 
     def __init__(self) -> None:
         import cv2
@@ -64,13 +108,17 @@ class FacePattern:
         self._cascade = opencv.CascadeClassifier(file)
 
     def vector(self, picture_bgr_u8: np.ndarray) -> np.ndarray | None:
-        """The vector of the largest face in a picture uint8 [H, W, 3], or None without one."""
+        """The vector of the own face of a person's box uint8 [H, W, 3], or None without one."""
         import cv2
 
         grey = cv2.cvtColor(picture_bgr_u8, cv2.COLOR_BGR2GRAY)
         least = max(20, round(LEAST * min(grey.shape)))
-        found = self._cascade.detectMultiScale(grey, SCALE, NEIGHBOURS, minSize=(least, least))
-        if not len(found):
+        found, _, weights = self._cascade.detectMultiScale3(
+            grey, SCALE, NEIGHBOURS, minSize=(least, least), outputRejectLevels=True
+        )
+        sure = np.asarray(found).reshape(-1, 4)[np.ravel(weights) >= LEAST_SURE]
+        own = own_face(sure, *grey.shape)
+        if own is None:
             return None
-        x, y, w, h = max(np.asarray(found).tolist(), key=lambda box: box[2] * box[3])
+        x, y, w, h = sure[own].tolist()
         return pattern(grey[y : y + h, x : x + w])

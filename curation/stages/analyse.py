@@ -64,7 +64,7 @@ class Analyse(Stage):
     """
 
     name: ClassVar[str] = "analyse"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     reads: ClassVar[tuple[str, ...]] = ("sequence_id", "film_id", "stream", "clips")
     locates: ClassVar[tuple[str, ...]] = ("path",)
     writes: ClassVar[pa.Schema] = rows.ANALYSIS

@@ -40,8 +40,7 @@ class Subjects(Stage):
 
     Attributes:
         min_odds: log-odds of being one subject above which tracks are joined; higher joins less.
-        region_penalty: log-odds taken off where only one of two tracks has a class: by a full-tier detector.
-        embedded_region_penalty: the same by the embedded detector, which misses many.
+        region_penalty: log-odds taken off where only one of two tracks has a class, the other is a region.
         min_track_s: shorter tracks are noise.
         min_area_share: tracks smaller than this share of the picture are noise.
         min_inside: boxes with less of their area inside the crop count as not visible.
@@ -53,17 +52,16 @@ class Subjects(Stage):
     """
 
     name: ClassVar[str] = "subjects"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = (
-        *("sequence_id", "stream", "clips", "boxes", "embeddings", "analysis_models"),
+        *("sequence_id", "stream", "clips", "boxes", "embeddings"),
         *("crop_x", "crop_y", "crop_width", "crop_height"),
     )
     writes: ClassVar[pa.Schema] = rows.SUBJECTS
     resources: ClassVar[Resources] = Resources(cpus=1)
 
     min_odds: float = 0.0
-    region_penalty: float = 1.5
-    embedded_region_penalty: float = REGION_PENALTY
+    region_penalty: float = REGION_PENALTY
     min_track_s: float = 0.5
     min_area_share: float = 0.004
     min_inside: float = 0.5
@@ -89,7 +87,7 @@ class Subjects(Stage):
         looks = load_looks(folder.open(row["embeddings"]))
         tracks = read_tracks(boxes, looks)
         tracks = [t for t in tracks if self._counts(t, crop)]
-        clusters = join(tracks, self.min_odds, self._region_penalty(row["analysis_models"]))
+        clusters = join(tracks, self.min_odds, self.region_penalty)
         standings = [standing(c, crop, self.min_inside) for c in clusters]
         classes = [subject_class(c.tracks) for c in clusters]
         keep = [
@@ -117,10 +115,6 @@ class Subjects(Stage):
                 for n, (i, label) in enumerate(zip(keep, labels(names), strict=True))
             ]
         }
-
-    def _region_penalty(self, models: Sequence[Row]) -> float:
-        full = any(m["part"] == "detector" and m["tier"] == "full" for m in models)
-        return self.region_penalty if full else self.embedded_region_penalty
 
     def _counts(self, track: Track, crop: tuple[int, int, int, int]) -> bool:
         if duration(track) < self.min_track_s:

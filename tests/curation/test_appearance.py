@@ -17,7 +17,7 @@ from curation.models.appearance import (
     thing_weights,
     unit,
 )
-from curation.models.face_pattern import FacePattern, pattern, uniform_codes
+from curation.models.face_pattern import FacePattern, own_face, pattern, uniform_codes
 from curation.models.yunet import YuNet
 from tests.support import shared
 
@@ -144,6 +144,32 @@ def test_face_pattern_knows_a_face_again_in_other_light():
     assert face @ pattern(rng.integers(0, 255, (80, 80), dtype=np.uint8)) < 0.65
     assert finder.vector(np.zeros((50, 50, 3), np.uint8)) is None
     assert len(set(uniform_codes().tolist())) == 59
+
+
+def test_face_pattern_is_the_same_in_a_mirror():
+    rng = np.random.default_rng(0)
+    face = cv2.GaussianBlur(rng.integers(0, 255, (90, 80), dtype=np.uint8), (9, 9), 0)
+    assert pattern(face) @ pattern(face[:, ::-1]) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_face_at_the_side_of_a_box_is_a_neighbours():
+    size = (300, 400)  # a man at a camera, and somebody who stands behind it
+    own, leaning = (160, 40, 60, 60), (320, 40, 60, 60)
+    neighbour, low = (320, 130, 60, 60), (160, 220, 90, 90)
+    assert own_face(np.array([own]), *size) == 0
+    assert own_face(np.array([leaning]), *size) == 0
+    assert own_face(np.array([neighbour]), *size) is None
+    assert own_face(np.array([low]), *size) is None
+    assert own_face(np.array([neighbour, low, leaning, own]), *size) == 3
+    assert own_face(np.zeros((0, 4)), *size) is None
+
+
+def test_a_thing_in_shade_is_nearer_than_another_colour_in_light():
+    light = figure((150, 160, 210), (60, 140, 60))
+    shade = (light * 0.4).astype(np.uint8)
+    other = figure((200, 150, 150), (60, 140, 60))
+    vectors = [colour_vector(crop_of(picture, BOX)) for picture in (light, shade, other)]
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.05
 
 
 @pytest.fixture(scope="module")

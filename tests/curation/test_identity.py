@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from curation import identity
-from curation.identity import Track, apart, join, labels, letters, log_odds, subject_class
+from curation.identity import Track, apart, class_penalty, join, labels, letters, log_odds, subject_class
 
 
 def track(i, clip=0, first=0, count=10, name="person", at=(10, 10, 50, 100), score=0.8, **looks) -> Track:
@@ -88,8 +88,24 @@ def test_classes_speak_as_loud_as_the_detector_was_sure():
     car = track(2, 2, 200, colour=RED, name="car")
     unsure = track(3, 2, 200, colour=RED, name="car", score=0.25)
     region = track(4, 3, 300, colour=RED, name="region")
-    assert log_odds(cat, dog) > log_odds(cat, unsure) > log_odds(cat, car)
-    assert log_odds(cat, region) == pytest.approx(log_odds(cat, dog))
+    assert class_penalty(cat, dog) < class_penalty(cat, unsure) < class_penalty(cat, car)
+    assert class_penalty(cat, region) == identity.REGION_PENALTY
+    assert class_penalty(cat, region, 2.0) == 2.0
+    assert log_odds(cat, dog) == pytest.approx(log_odds(cat, car) + 1.8)
+
+
+def test_unsure_boxes_are_joined_less():
+    sure, unsure = track(0, score=0.9, colour=RED), track(1, 1, 100, score=0.4, colour=RED)
+    surest = track(2, 2, 200, score=1.0, colour=RED)
+    assert log_odds(sure, unsure) == log_odds(surest, unsure) < log_odds(sure, surest)
+
+
+def test_light_that_changes_from_shot_to_shot_leads_from_one_look_to_another():
+    turned = [np.array([np.cos(a), np.sin(a), 0]) for a in np.radians([0, 25, 50])]
+    tracks = [track(i, i, 100 * i, colour=look) for i, look in enumerate(turned)]
+    assert log_odds(tracks[0], tracks[2]) < 0
+    assert ids(join(tracks)) == [[0, 1, 2]]
+    assert ids(join([tracks[0], tracks[2]])) == [[0], [2]]
 
 
 def test_a_face_outweighs_clothes():

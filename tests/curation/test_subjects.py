@@ -37,7 +37,7 @@ def boxes_of(track_id, clip, first, count, at, name="person", score=0.8):
     ]
 
 
-def run(tmp_path, boxes, looks, tier="embedded", **settings):
+def run(tmp_path, boxes, looks, **settings):
     folder = scratch(tmp_path)
     table = pa.Table.from_pylist(boxes, schema=rows.TRACK_BOX)
     pq.write_table(table, folder.path("boxes.parquet"))
@@ -50,7 +50,6 @@ def run(tmp_path, boxes, looks, tier="embedded", **settings):
         "clips": [],
         "boxes": folder.ref("boxes.parquet"),
         "embeddings": folder.ref("looks.npz"),
-        "analysis_models": [{"part": "detector", "tier": tier}],
         **CROP,
     }
     stage = Subjects(**settings)
@@ -98,11 +97,10 @@ def test_noise_is_dropped(tmp_path):
     assert [s["label"] for s in found] == ["[Person A]", "[Object B]"]
 
 
-def test_what_a_good_detector_did_not_know_is_joined_less(tmp_path):
+def test_a_region_is_joined_to_a_person_if_that_costs_little(tmp_path):
     boxes = [*boxes_of(0, 0, 0, 24, LARGE), *boxes_of(1, 1, 100, 24, LARGE, "region")]
-    near = unit(RED + 0.45 * BLUE)
-    for tier, expected in (("embedded", [[0, 1]]), ("full", [[0], [1]])):
-        found = run(tmp_path / tier, boxes, {0: RED, 1: near}, tier=tier, region_penalty=3.9)
+    for penalty, expected in ((0.35, [[0, 1]]), (4.5, [[0], [1]])):
+        found = run(tmp_path / str(penalty), boxes, {0: RED, 1: RED}, region_penalty=penalty)
         assert [s["track_ids"] for s in found] == expected
 
 
