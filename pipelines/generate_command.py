@@ -87,9 +87,10 @@ def main(order: Order, named: Mapping[str, Any] | None = None, console: Console 
     stories = read_stories(order.stories, console)
     for package in ("torch", "safetensors", "diffusers", "peft", "ftfy"):
         require(package, extra="train")
-    from pipelines.generate_settings import settings_of
+    from pipelines.generate_settings import may_contradict, settings_of
 
     settings_of(order, None)  # a wrong setting is told before weights are read
+    may_contradict(order)
     for story in stories:
         check_folder(order.output / story.folder)
     with _world(named or {}) as world:
@@ -112,7 +113,11 @@ def _make_films(
         loaded = _load(order, named, world)
         settings = settings_of(order, loaded)
         references = read_references(order.references, settings)
-    differing = differences(settings, loaded.models.compat, loaded.trained)
+    differing = [*differences(settings, loaded.trained), *_against(order, settings, loaded)]
+    if not order.stories and loaded.retelling:
+        script, pictures = loaded.retelling
+        model = f" --model {named['model']}" if named.get("model") else ""
+        differing.append(f"see what it did learn: memento generate {script} --reference {pictures}{model}")
     loaded = replace(loaded, warnings=(*loaded.warnings, *differing))
     for name, value in loaded.facts.items():
         console.print(f"{name}: {value}", style="dim")
@@ -135,6 +140,23 @@ def _load(order: Order, named: Mapping[str, Any], world: World | None) -> Loaded
     loaded = load(ModelChoice(**named), mode, compat_of(order), world)
     _few_threads(loaded.models.device, loaded.models.config.width)
     return loaded
+
+
+def _against(order: Order, settings: GenerateSettings, loaded: Loaded) -> list[str]:
+    """Settings that contradict how the weights were trained, where the user allows it.
+
+    Raises:
+        StopRun: there are such settings, and nobody allowed them.
+    """
+    from memento_model.story.trained import contradictions
+    from pipelines.generate_settings import AGAINST, may_contradict
+
+    lines = contradictions(settings, loaded.models.compat, loaded.trained)
+    if lines and not may_contradict(order):
+        raise StopRun(
+            f"{'; '.join(lines)}: leave that --set out, or add --set {AGAINST}=true to see what it makes"
+        )
+    return lines
 
 
 def _few_threads(device: Any, width: int) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from memento_model.story.plan import GenerateSettings
 
 ENDINGS = (".json", ".json5")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""Endings of what is taken from a folder of reference pictures."""
 MARKER = "run.json"
 """By this file a folder is known as ours."""
 
@@ -70,8 +72,12 @@ def story_files(paths: Sequence[Path]) -> Iterator[Path]:
 def read_references(paths: Sequence[Path], settings: GenerateSettings) -> Any:
     """Pictures as a tensor [n, 3, h, w] in [-1, 1]: scaled to cover the shot, the middle cut out; or None.
 
+    Args:
+        paths: files, or folders of them, which are taken in order of their names.
+        settings: with the size.
+
     Raises:
-        StopRun: a file is no picture.
+        StopRun: a file is no picture, or a folder has none.
     """
     if not paths:
         return None
@@ -82,7 +88,7 @@ def read_references(paths: Sequence[Path], settings: GenerateSettings) -> Any:
 
     size = (settings.grid.width, settings.grid.height)
     made = []
-    for path in paths:
+    for path in _pictures(paths):
         try:
             with Image.open(path) as image:
                 upright = ImageOps.exif_transpose(image).convert("RGB")
@@ -90,6 +96,17 @@ def read_references(paths: Sequence[Path], settings: GenerateSettings) -> Any:
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise StopRun(f"--reference {path}: no picture that can be read ({error})") from error
     return from_pixels(np.stack(made)).transpose(0, 1)
+
+
+def _pictures(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in map(Path, paths):
+        if not path.is_dir():
+            yield path
+            continue
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+        if not found:
+            raise StopRun(f"--reference {path}: no pictures ({', '.join(PICTURES)}) in this folder")
+        yield from found
 
 
 def check_folder(folder: Path) -> None:

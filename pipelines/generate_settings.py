@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 OPTIONS = {"mode": "--mode", "seed": "--seed", "steps": "--steps", "guidance": "--guidance", "grid": "--size"}
 """Fields of the settings that have an option of their own."""
+AGAINST = "against_training"
+"""A setting that lets other settings contradict the training of the weights."""
 MODES = ("memento", "storymem", "wan")
 CHOICES = {
     "placement": ("auto", "both", "shard", "one", "layers"),
@@ -63,6 +65,18 @@ def compat_of(order: Order) -> dict[str, Any]:
     return {name: getattr(made, name) for name in asked}
 
 
+def may_contradict(order: Order) -> bool:
+    """Whether settings may contradict how the weights were trained.
+
+    Raises:
+        SettingsError: neither true nor false.
+    """
+    value = order.settings.get(AGAINST, False)
+    if not isinstance(value, bool):
+        raise SettingsError(f"--set {AGAINST}={value}: is true or false")
+    return value
+
+
 def settings_of(order: Order, loaded: Loaded | None) -> GenerateSettings:
     """All settings of a run.
 
@@ -90,6 +104,8 @@ def settings_of(order: Order, loaded: Loaded | None) -> GenerateSettings:
         if loaded.trained.attention is not None:
             asked.setdefault("attention", loaded.trained.attention)
         asked.setdefault("reconstruct", loaded.trained.reconstructs)
+        if not loaded.trained.guided:
+            asked.setdefault("guidance", 1.0)
         # two samples at once fill a small model better
         asked.setdefault("batch_guidance", loaded.models.config.width < 512)
     return build(GenerateSettings, {**asked, "grid": dataclasses.asdict(_grid(order, loaded))}, "settings")
@@ -114,14 +130,15 @@ def _grid(order: Order, loaded: Loaded | None) -> FrameGrid:
 def _split(asked: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Switches of the model, and settings of the run."""
     from memento_model.story.plan import GenerateSettings
+    from memento_model.story.trained import TRAINING_ONLY
 
-    switches = {f.name for f in dataclasses.fields(Compat)}
+    switches = {f.name for f in dataclasses.fields(Compat)} - set(TRAINING_ONLY)
     settings = {f.name for f in dataclasses.fields(GenerateSettings)}
-    for name in asked:
+    for name in sorted(asked.keys() - {AGAINST}):
         if name in OPTIONS:
             raise SettingsError(f"--set {name}: use {OPTIONS[name]}")
         if name not in switches | settings:
-            known = (switches | settings) - OPTIONS.keys()
+            known = (switches | settings | {AGAINST}) - OPTIONS.keys()
             raise SettingsError(f"--set {name}: no such setting{suggestion(name, known)}")
     return (
         {k: v for k, v in asked.items() if k in switches},

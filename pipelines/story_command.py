@@ -10,7 +10,15 @@ from rich.console import Console
 from curation.captions.grammar import replace_hidden
 from curation.engine.stage import StopRun
 from curation.models.chat import ChatClient
-from curation.stories.script import ERROR, NOTE, StoryFault, check_story, read_story, write_story
+from curation.stories.script import (
+    ERROR,
+    NOTE,
+    StoryFault,
+    StoryScript,
+    check_story,
+    read_story,
+    write_story,
+)
 from curation.stories.writer import StoryOrder, write_from_concept
 
 STYLES = {"error": "red", "warning": "yellow", "note": "dim"}
@@ -49,8 +57,14 @@ def _verdict(file: Path, faults: Sequence[StoryFault], *, usable: bool) -> str:
     if ERROR in levels:
         return f"cannot be used; {found}"
     story = read_story(file)
-    told = f"{story.form} form, {len(story.scenes)} scenes, {len(story.shots)} shots; {found}"
+    told = f"{story.form} form, {_size(story)}; {found}"
     return told if usable else f"refused as --strict; {told}"
+
+
+def _size(story: StoryScript) -> str:
+    """`1 scene, 3 shots`."""
+    counted = {"scene": len(story.scenes), "shot": len(story.shots)}
+    return ", ".join(f"{number} {name}{'s' if number != 1 else ''}" for name, number in counted.items())
 
 
 def write(order: StoryOrder, output: Path, *, endpoint: str | None, model: str | None, seed: int) -> None:
@@ -67,7 +81,7 @@ def write(order: StoryOrder, output: Path, *, endpoint: str | None, model: str |
     write_story(written.story, output)
     story = written.story
     out = sum(reply.tokens_out or 0 for reply in written.replies)
-    told = f"{len(story.scenes)} scenes, {len(story.shots)} shots, {story.form} form; {written.status}"
+    told = f"{_size(story)}, {story.form} form; {written.status}"
     Console(soft_wrap=True, markup=False, highlight=False).print(
         f"{printable(str(output))}: {printable(story.story_name)}: {told}, {out} tokens by {client.model_id}"
     )

@@ -25,6 +25,14 @@ SHOWN = (
     "scale.offload_weights", "scale.context_parallel", "scale.compile", "compat.residual", "optim.states",
 )  # fmt: skip
 """Settings that a plan shows."""
+NEEDS = {
+    "weights": "weights that stay", "masters": "trained weights, fp32", "optimiser": "optimiser states",
+    "gradients": "gradients", "average": "moving average", "gathered": "a block, gathered",
+    "activations": "activations", "reserve": "CUDA and fragments",
+}  # fmt: skip
+"""What memory is for, in words; by the fields of `memento_model.training.budget.Budget`."""
+SMALL_GIB = 8.0
+"""Below this nobody has to look for a machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +92,34 @@ def main(order: Order, console: Console | None = None) -> list[Path]:
     if asked[0].scale.backend == "ray":
         from pipelines.train_ray import train_on_ray
 
-        return train_on_ray(asked, order.resume, console)
+        made = train_on_ray(asked, order.resume, console)
+        tell_what_next(asked[0], console)
+        return made
     made = []
     with launched(context_parallel=asked[0].scale.context_parallel) as world:
         for config in asked:
             made.append(train(config, world, order.resume, console))
+    tell_what_next(asked[0], console)
     return made
+
+
+def tell_what_next(config: TrainConfig, console: Console) -> None:
+    """After the last step: which commands show what was learned."""
+    from memento_model.checkpoints.choice import TRAINED
+    from memento_model.training.retell import FOLDER, REFERENCES, SCRIPT
+
+    if os.environ.get("RANK", "0") != "0":
+        return
+    output = Path(config.output)
+    found = output.is_relative_to(TRAINED)  # where memento generate looks
+    model = "" if found else f" --model {output}"
+    console.print(f"Tell a story with it: memento generate{model}")
+    retold = output / FOLDER
+    if (retold / SCRIPT).is_file():
+        console.print(
+            "Have it tell what it was trained on, in the words it knows: memento generate "
+            f"{retold / SCRIPT} --reference {retold / REFERENCES}{model}"
+        )
 
 
 def export(config: TrainConfig, target: Path, console: Console) -> list[Path]:
@@ -119,6 +149,12 @@ def export(config: TrainConfig, target: Path, console: Console) -> list[Path]:
             console.print(f"{expert}-noise expert: not trained yet", style="yellow")
     part.rename(target)
     console.print(f"Written: {target}")
+    if config.train_base:
+        console.print(
+            f"note: {config.name} trains its base as well, which these files do not hold: they go with "
+            f"--model {config.output} only",
+            style="yellow",
+        )
     return made
 
 
@@ -144,6 +180,7 @@ def make_demo(config: TrainConfig, console: Console) -> None:
 def train(config: TrainConfig, world: World, resume_mode: str, console: Console) -> Path:
     """Train one expert; returns its last checkpoint."""
     from memento_model.training import state as train_state
+    from memento_model.training.retell import write_retelling
     from memento_model.training.trainer import Feed, build, fit
     from memento_model.training.watch import Recorder
 
@@ -159,6 +196,8 @@ def train(config: TrainConfig, world: World, resume_mode: str, console: Console)
     inputs = read(config, world, console)
     from memento_model.training.inputs import open_cache
 
+    if world.is_first:
+        write_retelling(inputs.validation or inputs.train, Path(config.output), config.grid)
     latents = open_cache(config, inputs)
     run = build(config, world)
     run.feed = Feed(inputs.train, latents, config, world.device)
@@ -173,7 +212,8 @@ def train(config: TrainConfig, world: World, resume_mode: str, console: Console)
     fit(run, watch, train_state.Checkpoints(folder, config.watch.keep_last))
     last = train_state.step_folders(folder)[-1] if world.is_first else folder
     say(f"checkpoint: {last}")
-    say(f"what it learned, in pictures: {folder / 'pictures'}; tell a story with it: memento generate")
+    if config.watch.sample_every:
+        say(f"what it learned, in pictures: {folder / 'pictures'}")
     return last
 
 
@@ -192,11 +232,26 @@ def read(config: TrainConfig, world: World, console: Console) -> TrainInputs:
         inputs, _ = fill_cache(config, inputs, progress=progress)
         for fault in inputs.faults:
             console.print(f"left out: {fault}", style="yellow")
-        told = f"{len(inputs.train)} sequences to train on, {len(inputs.validation)} held out"
-        console.print(f"{told}{f', {inputs.skipped} samples left out' if inputs.skipped else ''}")
+        console.print(told_split(config, inputs))
     made = world.share(inputs)
     assert made is not None
     return made
+
+
+def told_split(config: TrainConfig, inputs: TrainInputs) -> str:
+    """How many sequences there are for what; and why none is held out, where that is so."""
+    num = len(inputs.train)
+    told = f"{num} {'sequence' if num == 1 else 'sequences'} to train on, "
+    told += f"{len(inputs.validation) or 'none'} held out"
+    if inputs.skipped:
+        told += f", {inputs.skipped} samples left out"
+    if inputs.validation:
+        return told
+    if not config.data.validation_share:
+        why = "data.validation_share is 0 in this run"
+    else:
+        why = "films are held out whole, and there is only one"
+    return f"{told}: {why}, so there is no held-out loss to tell learning from memorising"
 
 
 def painter(run: Run, feed: Any) -> Any:
@@ -237,38 +292,47 @@ def _told_model(run: Run) -> Any:
 
 
 def show_plan(config: TrainConfig, console: Console, *, whole: bool) -> None:
-    """The estimated budget: a line before a run, the table of all machines with `--plan`."""
-    from memento_model.training.budget import (
-        GIB,
-        MACHINES,
-        MARGIN,
-        advice,
-        budget,
-        cache_bytes,
-        count,
-        fits,
-    )
+    """The estimated budget: two lines before a run, the table of all machines with `--plan`."""
+    from memento_model.training.budget import MACHINES, budget, cache_bytes, count
 
     counts = count(config)
     devices = int(os.environ.get("WORLD_SIZE", "1"))
-    told = [
-        f"{config.name}: {(counts.frozen + counts.trained) / 1e6:,.1f} M weights",
-        f"{counts.trained / 1e6:,.1f} M of them trained",
-        f"up to {counts.tokens:,} tokens and {counts.flops / 1e12:,.3g} TFLOP a sample",
-        f"memory as it is set {budget(config, devices).total:.2f} GiB on each of {devices} device(s)",
-        f"cache about {cache_bytes(config, 1000) / 2**30:.1f} GiB for 1000 clips",
-    ]
-    console.print(", ".join(told))
-    if not whole:
-        return
-    table = Table(title=f"{config.name}: what it needs, and what to set")
-    table.add_column("estimates, GiB a device", no_wrap=True, min_width=len(max(SHOWN, key=len)))
+    needs = budget(config, devices)
+    console.print(
+        f"{config.name}: {(counts.frozen + counts.trained) / 1e6:,.1f} M weights, "
+        f"{counts.trained / 1e6:,.1f} M of them trained; a sample has up to {counts.tokens:,} tokens and "
+        f"takes {_tera(counts.flops)} TFLOP"
+    )
+    where = "1 device" if devices == 1 else f"each of {devices} devices"
+    fits = "" if whole or needs.total < SMALL_GIB else "; --plan shows what takes less, --memory NAME sets it"
+    console.print(
+        f"estimated need, as it is set: {needs.total:.2f} GiB of memory on {where}{fits}; about "
+        f"{cache_bytes(config, 1000) / 2**30:.1f} GiB of disk for the cache of 1000 clips"
+    )
+    if whole:
+        console.print(_plan_table(config))
+    if whole and needs.total >= SMALL_GIB:
+        names = "|".join(machine.name for machine in MACHINES)
+        console.print(f"Train it so: memento train {config.name} --memory {names}")
+
+
+def _tera(operations: float) -> str:
+    """Trillions: `7,970`, `0.00228`."""
+    number = operations / 1e12
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _plan_table(config: TrainConfig) -> Table:
+    """What a run needs on every machine that has a name, and what `--memory` sets for it."""
+    from memento_model.training.budget import GIB, MACHINES, MARGIN, advice, fits
+
+    table = Table(title=f"{config.name}: what it needs, and what --memory sets", title_justify="left")
+    table.add_column("GiB on each device (estimated)", overflow="fold", min_width=len(max(SHOWN, key=len)))
     advised = [(machine, *advice(config, machine)) for machine in MACHINES]
     for machine, _, _ in advised:
-        table.add_column(f"--memory {machine.name}", justify="right")
-    for name in vars(advised[0][2]):
-        if name != "host":
-            table.add_row(name, *(f"{getattr(needs, name):.2f}" for _, _, needs in advised))
+        table.add_column(machine.name, justify="right", overflow="fold")
+    for name, words in NEEDS.items():
+        table.add_row(words, *(f"{getattr(needs, name):.2f}" for _, _, needs in advised))
     table.add_row("total", *(f"{needs.total:.1f}" for _, _, needs in advised))
     shares = [needs.total * GIB / (machine.gib * 1e9) for machine, _, needs in advised]
     table.add_row("of the device", *(f"{share:.0%}" for share in shares))
@@ -276,8 +340,8 @@ def show_plan(config: TrainConfig, console: Console, *, whole: bool) -> None:
         f"fits with {MARGIN:.0%} to spare",
         *("yes" if fits(needs, machine) else "no" for machine, _, needs in advised),
     )
-    table.add_row("host memory", *(f"{needs.host:.1f}" for _, _, needs in advised), end_section=True)
+    table.add_row("host memory besides", *(f"{needs.host:.1f}" for _, _, needs in advised), end_section=True)
     for name in SHOWN:
         part, _, field = name.partition(".")
         table.add_row(name, *(str(getattr(getattr(way, part), field)).lower() for _, way, _ in advised))
-    console.print(table)
+    return table

@@ -4,7 +4,7 @@ What may be named as the model:
 
 - nothing: the newest checkpoint of `make train`, else random weights of the debug size
 - `debug`: random weights of the debug size
-- a path: any form of `memento_model.checkpoints.forms`
+- a path: any form of `memento_model.checkpoints.forms`, or a run of `make train`
 - a name of the table in `memento_model.checkpoints.released` whose files are on this machine
 """
 
@@ -125,7 +125,10 @@ def choose(model: str | None, adapter: str | None, trained: Path = TRAINED) -> S
         return Sources(shown="debug model, random weights")
     if model is None:
         return newest(trained) or Sources(shown="debug model, random weights")
-    checkpoint = open_checkpoint(locate(model))
+    place = locate(model)
+    if is_run(place) and (found := newest(place)):
+        return _with_adapter(found, adapter)
+    checkpoint = open_checkpoint(place)
     if checkpoint.kind == "ours":
         return _with_adapter(_of_ours([checkpoint], model), adapter)
     base: dict[Expert, Checkpoint] = {e: checkpoint for e in EXPERTS if e in checkpoint.experts}
@@ -184,6 +187,11 @@ def newest(trained: Path) -> Sources | None:
     return _of_ours(kept, " + ".join(str(one.path) for one in kept))
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a training run's checkpoints, of one expert or of both."""
+    return any(any(folder.glob(f"{below}step-*/config.json")) for below in ("", "*/"))
+
+
 def _is_ours(file: Path) -> bool:
     try:
         return read_json(file).get("format") == FORMAT
@@ -222,7 +230,7 @@ def _base_of(checkpoint: Checkpoint, told: Mapping[str, Any]) -> Checkpoint:
 def told_by(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the training that made a checkpoint wrote about itself: its settings, flat."""
     made: dict[str, Any] = {}
-    for said in _notes(checkpoint).values():
+    for said in checkpoint.notes.values():
         made |= {**_mapping(said.get("config")), **said}
     return made
 
@@ -234,7 +242,7 @@ def trained_as(checkpoint: Checkpoint) -> dict[Expert, dict[str, Any]]:
     memory is drawn, and `compat`.
     """
     made: dict[Expert, dict[str, Any]] = {}
-    for expert, said in _notes(checkpoint).items():
+    for expert, said in checkpoint.notes.items():
         told = {**_mapping(said.get("config")), **said}
         objective = _mapping(told.get("objective"))
         if not objective:
@@ -245,11 +253,6 @@ def trained_as(checkpoint: Checkpoint) -> dict[Expert, dict[str, Any]]:
             followed["bank_frames"] = objective.get("bank_frames")
         made[expert] = {**followed, "compat": _mapping(told.get("compat"))}
     return made
-
-
-def _notes(checkpoint: Checkpoint) -> dict[Expert, Mapping[str, Any]]:
-    notes = _mapping(checkpoint.settings.get("notes"))
-    return {expert: notes[expert] for expert in EXPERTS if isinstance(notes.get(expert), Mapping)}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 import torch
 
 from memento_model.checkpoints import names
+from memento_model.checkpoints.carried import texts_for
 from memento_model.checkpoints.foreign_config import (
     to_diffusers_config,
     to_native_config,
@@ -139,8 +140,10 @@ def _write_adapters(checkpoint: Checkpoint, target: Path, to: str, options: Opti
                 f"{checkpoint.path}: alpha {config.lora_alpha} differs from rank {config.lora_rank}, which "
                 f"{to} files cannot say"
             )
-        if to == "storymem":
+        notes = checkpoint.notes.get(expert)
+        if to == "storymem" and any(name.startswith("keyframe_query.") for name in tensors):
             tensors = tensors.chosen(name for name in tensors if not name.startswith("keyframe_query."))
+            notes = None  # they tell of weights with queries
         spelling = names.STORYMEM if to == "storymem" else names.OFFICIAL[expert]
         plan = _renamed(
             _plan(tensors),
@@ -148,7 +151,7 @@ def _write_adapters(checkpoint: Checkpoint, target: Path, to: str, options: Opti
             functools.partial(names.to_spelling, spelling=spelling),
         )
         file = target / f"{expert}_noise.safetensors"
-        stream_tensors(plan.facts, plan.read, file, {"format": "pt"})
+        stream_tensors(plan.facts, plan.read, file, {"format": "pt", **texts_for(expert, config, notes)})
         lines.append(f"{expert}-noise expert: {len(plan.facts)} tensors in {file.name}")
     return lines
 
@@ -175,8 +178,9 @@ def _write_ours(checkpoint: Checkpoint, target: Path, to: str, options: Options)
         configs += [config] if config else []
     if any(config != configs[0] for config in configs):
         raise CheckpointError(f"{checkpoint.path}: the two experts have different sizes")
+    notes = {} if options.merge else {e: dict(told) for e, told in checkpoint.notes.items() if e in listed}
     model = to_our_config(configs[0])
-    made = {"format": FORMAT, "version": VERSION, "model": model, "experts": listed, "notes": {}}
+    made = {"format": FORMAT, "version": VERSION, "model": model, "experts": listed, "notes": notes}
     save_json(made, target / "config.json")
     return lines
 

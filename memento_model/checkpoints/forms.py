@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from memento_model.checkpoints import names
+from memento_model.checkpoints.carried import check_queries, notes_of
 from memento_model.checkpoints.foreign_config import (
     config_of_base,
     config_of_trainable,
@@ -70,13 +71,21 @@ class Checkpoint:
         path: as given.
         kind: `native`, `diffusers`, `ours` or `file` (one or two files of weights).
         experts: what there is of each.
-        settings: of our own config file; empty for others.
+        settings: of our own config file; of files that our training exported, `notes` as they carry them;
+            empty for others.
     """
 
     path: Path
     kind: str
     experts: Mapping[Expert, Parts]
     settings: Mapping[str, Any]
+
+    @property
+    def notes(self) -> dict[Expert, Mapping[str, Any]]:
+        """What the training of each expert wrote about itself; nothing for weights of others."""
+        told = self.settings.get("notes")
+        told = told if isinstance(told, Mapping) else {}
+        return {expert: told[expert] for expert in EXPERTS if isinstance(told.get(expert), Mapping)}
 
     def base(self, expert: Expert) -> tuple[TensorSet, ModelConfig]:
         """The expert's own tensors by our names, and its sizes.
@@ -111,11 +120,15 @@ class Checkpoint:
             raise CheckpointError(f"{self.path}: holds no LoRA weights of the {expert}-noise expert")
         tensors = _of_expert(open_tensors(place), expert)
         shapes = {name: entry.shape for name, entry in tensors.items()}
+        queries = any(name.startswith("keyframe_query.") for name in shapes)
+        carried = self.notes.get(expert) if self.kind == "file" else None
         if self.kind == "ours":
             config = from_our_config(self.settings.get("model"), self.path / "config.json")
+        elif carried:
+            config = from_our_config(carried["model"], tensors.source)
+            check_queries(carried, queries=queries, source=tensors.source)
         else:
             config = config_of_trainable(shapes, tensors.source)
-        queries = any(name.startswith("keyframe_query.") for name in shapes)
         tensors.check(lora_shapes(config) | (query_shapes(config) if queries else {}))
         for line in dead_norms(tensors):
             log.warning("%s", line)
@@ -147,13 +160,19 @@ def open_checkpoint(path: Path) -> Checkpoint:
             return Checkpoint(path=path, kind=kind, experts=experts, settings={})
     named = _files_by_expert(path) if path.is_dir() else {}
     if named:
-        experts = {expert: _parts_at(named[expert]) for expert in EXPERTS if expert in named}
-        return Checkpoint(path=path, kind="file", experts=experts, settings={})
+        return _of_files(path, {expert: _parts_at(named[expert]) for expert in EXPERTS if expert in named})
     parts = _parts_at(path)  # one file or folder of weights; its name may say which expert's
     says = [expert for expert in EXPERTS if _names_expert(path.name, expert)]
     spelt = _spelt_experts(path) if parts.trainable else []
     chosen = spelt or (says if len(says) == 1 else list(EXPERTS))
-    return Checkpoint(path=path, kind="file", experts=dict.fromkeys(chosen, parts), settings={})
+    return _of_files(path, dict.fromkeys(chosen, parts))
+
+
+def _of_files(path: Path, experts: dict[Expert, Parts]) -> Checkpoint:
+    """One or two files, with what they tell of their training."""
+    adapters = {expert: parts.trainable for expert, parts in experts.items() if parts.trainable}
+    notes = notes_of({expert: open_tensors(place).source for expert, place in adapters.items()})
+    return Checkpoint(path=path, kind="file", experts=experts, settings={"notes": notes} if notes else {})
 
 
 def _ours(path: Path, settings: Mapping[str, Any]) -> Checkpoint:

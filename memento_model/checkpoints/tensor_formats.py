@@ -77,6 +77,18 @@ def safetensors_entries(path: Path) -> dict[str, Entry]:
     return entries
 
 
+def safetensors_texts(path: Path) -> dict[str, str]:
+    """The texts in the header of a safetensors file; they say nothing about tensors.
+
+    Raises:
+        CheckpointError: the header is damaged.
+    """
+    texts = _safetensors_header(path)[0].get("__metadata__", {})
+    if not isinstance(texts, dict):
+        raise CheckpointError(f"{path}: damaged header (__metadata__); fetch it again")
+    return {name: value for name, value in texts.items() if isinstance(value, str)}
+
+
 def _safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
     """The header and the number of bytes after it."""
     size = path.stat().st_size

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ from memento_model.story.loading_parts import load_codec, load_embedder, load_te
 from memento_model.story.memory import DrawnElection, Elect, Forgetful, MementoMemory, MemoryPolicy
 from memento_model.story.plan import Mode
 from memento_model.story.storymem import ImageEmbedder, StoryMemMemory, StoryMemRules
-from memento_model.story.trained import Trained, how_trained
+from memento_model.story.trained import Trained, how_trained, retelling, training_told, what_to_expect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ class Loaded:
         facts: what was loaded, for people, in order.
         warnings: what a user should know before looking at the pictures.
         random: no trained weights at all.
+        retelling: (script, reference pictures) that the training left of its data.
         grid: the size the model was made for.
     """
 
@@ -57,6 +59,7 @@ class Loaded:
     facts: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     random: bool = False
+    retelling: tuple[Path, Path] | None = None
     grid: FrameGrid = field(default_factory=FrameGrid)
 
 
@@ -131,6 +134,7 @@ def load(
         facts=_facts(choice, made, models, embedder),
         warnings=tuple(_warnings(made.sources, made.mode, embedder, has_t2v=made.first_shot is not None)),
         random=made.sources.random,
+        retelling=retelling(made.sources),
         grid=_grid(made.sources),
     )
 
@@ -218,6 +222,8 @@ def make_compat(sources: Sources, mode: Mode, asked: Mapping[str, Any]) -> Compa
     told = sources.told.get("compat")
     names = {f.name for f in dataclasses.fields(Compat)}
     made = {k: v for k, v in told.items() if k in names} if isinstance(told, Mapping) else {}
+    if sources.told.get("train_base"):
+        made["tm2v_cfg_bonus"] = 0.0  # see `Trained.guided`
     if mode == "storymem":
         made |= {"memory_positions": "storymem", "drop_repeated_first_frame": True}
     return Compat(**{**made, **asked})
@@ -279,8 +285,10 @@ def _facts(
         f"LoRA {'merged' if choice.merge else 'apart'}"
     )
     together = f", {size} processes together" if size > 1 else ""
+    training = training_told(made.sources)
     return {
         "model": made.sources.shown,
+        **({"training": training} if training else {}),
         "size": shape,
         "first shots": choice.t2v or ("Wan2.2-T2V" if models.first_shot else "the model itself"),
         "codec": f"{models.codec.name} {models.codec.revision}",
@@ -295,9 +303,11 @@ def _warnings(sources: Sources, mode: Mode, embedder: ImageEmbedder, *, has_t2v:
     made: list[str] = []
     if sources.random:
         made.append(
-            "random weights: no trained model was named or found under out/train, so the pictures are noise; "
-            "make train makes one in minutes"
+            "random weights: the pictures are noise; make train makes a model in minutes, which is found here by "
+            "itself"
         )
+    if expected := what_to_expect(sources):
+        made.append(expected)
     if sources.stand_in is not None:
         made.append(
             f"only the {sources.stand_in}-noise expert was trained; it stands in for the other one, whose "

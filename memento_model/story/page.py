@@ -22,6 +22,7 @@ from memento_model.story.generate import FILM, REFERENCES
 from memento_model.story.memory import EXPERTS
 from memento_model.story.plan import GenerateSettings, ShotPlan
 from memento_model.story.shot_files import ShotFiles
+from memento_model.story.trained import TRAINING_ONLY
 
 PAGE = "index.html"
 TEMPLATES = Path(__file__).with_name("templates")
@@ -245,7 +246,7 @@ def told_settings(settings: GenerateSettings, compat: Compat) -> dict[str, str]:
     plain = asdict(Compat())
     for field in fields(Compat):
         value = getattr(compat, field.name)
-        if value != plain[field.name]:
+        if value != plain[field.name] and field.name not in TRAINING_ONLY:
             made[f"switch {field.name}"] = str(value)
     return made
 

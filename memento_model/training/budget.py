@@ -8,6 +8,7 @@ tests hold it to 15 %. Nothing is loaded.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,8 @@ RESERVE_GIB = 1.5
 """What the CUDA context, NCCL and fragmentation take of a device."""
 MARGIN = 0.05
 """Share of a device's memory that an estimate must leave free to be called fitting."""
+EXCHANGED = 4
+"""Values of a row that Ulysses exchanges for heads: q, k, v and the result."""
 
 
 @dataclass(frozen=True)
@@ -207,14 +210,25 @@ def activations(config: TrainConfig) -> float:
     rows = _tokens(config) / max(1, scale.context_parallel)
     each = 2 if scale.dtype == "bf16" else 4
     kept = rows * (model.width * (12 + 17.6 * each) + 2 * model.ffn_width * each)
+    kept += _uneven_heads(config) * model.width * EXCHANGED * each
     work = rows * model.width * 7.5 * each
     if not scale.checkpoint_activations:
         return kept * model.num_layers + work
     if scale.lean_blocks:
         kept, work = rows * model.width * (10 + 12.5 * each), 0.0
+        kept += _uneven_heads(config) * model.width * EXCHANGED * each
     # With those on the host: the one at work, the one that comes next and the one that leaves.
     on_device = min(3, model.num_layers) if scale.offload_activations else model.num_layers
     return _between(config) * on_device + kept + work
+
+
+def _uneven_heads(config: TrainConfig) -> float:
+    """Rows of all heads by which the fullest device exceeds its share, where heads do not divide evenly.
+
+    Inside attention a device holds all tokens of its heads (`memento_model.distributed.ulysses`).
+    """
+    heads, shared_by = config.model.num_heads, max(1, config.scale.context_parallel)
+    return _tokens(config) * (math.ceil(heads / shared_by) / heads - 1 / shared_by)
 
 
 def _between(config: TrainConfig) -> float:
@@ -236,12 +250,13 @@ def advice(config: TrainConfig, machine: Machine) -> tuple[TrainConfig, Budget]:
     """The run as it fits a machine at the least cost in speed and precision, or leanest where nothing fits.
 
     Each of `STEPS` is added to those before it until the estimate fits; first with whole sequences, then with
-    tokens shared by 2, 4 or 8 devices.
+    tokens shared by as many devices as divide their number. Heads need not divide evenly, but each device
+    needs one.
     """
     shard = machine.devices > 1
     tight: tuple[TrainConfig, Budget] | None = None
-    for context in (1, 2, 4, 8):
-        if config.model.num_heads % context or machine.devices % context:
+    for context in range(1, machine.devices + 1):
+        if machine.devices % context or context > config.model.num_heads:
             continue
         made = replace(config, scale=replace(config.scale, shard=shard, context_parallel=context, **PLAIN))
         for part, changes in STEPS:

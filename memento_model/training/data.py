@@ -61,11 +61,15 @@ class Contract:
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """Sequences that can be trained on, all faults, one line each, and how many samples they cost."""
+    """Sequences that can be trained on, all faults, one line each, and how many samples they cost.
+
+    `num_short` of the faults are clips too short for a shot, which cost nothing but the shot.
+    """
 
     sequences: tuple[TrainSequence, ...]
     faults: tuple[str, ...]
     skipped: int = 0
+    num_short: int = 0
 
 
 def read_sequences(source: Path, where: str | None = None) -> list[RawSequence]:
@@ -220,18 +224,19 @@ def check(sequences: Sequence[RawSequence], contract: Contract) -> Checked:
     """
     good: list[TrainSequence] = []
     faults: list[str] = []
-    skipped = 0
+    skipped = num_short = 0
     with ThreadPoolExecutor(8) as pool:  # waiting for files, mostly
         looked = pool.map(lambda raw: [_probe(clip) for clip in raw.clips], sequences)
         for raw, probed in zip(sequences, looked, strict=True):
             found = _problems(raw, probed)
             short = [] if found else _short(raw, probed, contract)
             faults += [*found, *short]
+            num_short += len(short)
             lost = len(short) if short else len(raw.clips) - 1 if found else 0
             skipped += max(0, lost)
             if not found and lost < len(raw.clips) - 1:
                 good.append(_sequence(raw, [p.num_frames for p in probed], contract))
-    return Checked(sequences=tuple(good), faults=tuple(faults), skipped=skipped)
+    return Checked(sequences=tuple(good), faults=tuple(faults), skipped=skipped, num_short=num_short)
 
 
 def _short(raw: RawSequence, probed: Sequence[_Probed], contract: Contract) -> list[str]:

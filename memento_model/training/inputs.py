@@ -21,8 +21,12 @@ from memento_model.training.latent_cache import CachedLatents
 from memento_model.training.samples import TrainSequence, samples_of
 
 REMEDY = (
-    "nothing was trained; mend the dataset, leave these sequences out with a condition (where), or leave "
-    "out what cannot be used: `on_bad_sample` = skip (`memento cache --skip-bad`)"
+    "nothing was trained; leave out what cannot be used with --set data.on_bad_sample=skip (memento cache: "
+    "--skip-bad), choose other sequences with a condition (data.where), or mend the dataset"
+)
+SHORT = (
+    "{count} of these faults are clips too short for a shot of {frames} frames, as the presets paper-table "
+    "and bridged make them; skipped, they are still remembered but are no shots to train on"
 )
 
 
@@ -68,7 +72,8 @@ def read_inputs(config: TrainConfig) -> TrainInputs:
     contract = Contract(grid=config.grid, max_candidates=data.max_candidates_per_clip)
     checked = check(read_sequences(Path(data.dataset), data.where), contract)
     if checked.faults and data.on_bad_sample == "stop":
-        raise DataError(*checked.faults, REMEDY)
+        short = SHORT.format(count=checked.num_short, frames=config.grid.num_frames)
+        raise DataError(*checked.faults, *([short] if checked.num_short else []), REMEDY)
     train, validation = split_by_film(checked.sequences, data.validation_share)
     inputs = TrainInputs(
         train=tuple(train), validation=tuple(validation), faults=checked.faults, skipped=checked.skipped

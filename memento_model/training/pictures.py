@@ -112,6 +112,8 @@ class Painter:
                 (f"shot, {name}: {shot.caption.partition('shot caption:')[2].strip()}", self._shot(cfhw))
             )
         by = "both experts" if self.other is not None else f"the {config.expert}-noise expert alone"
+        if self.other is None and config.expert == "high":
+            by += " (the grain that stays is the low-noise expert's part)"
         return [(f"{chosen.sample_id}, step {run.step}, made by {by}, {STEPS} solver steps", []), *rows]
 
     def _candidates(

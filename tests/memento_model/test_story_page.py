@@ -214,3 +214,4 @@ def test_switches_that_differ_are_told():
     plain = told_settings(SETTINGS, Compat())
     assert not any(name.startswith("switch") for name in plain)
     assert told_settings(SETTINGS, Compat(queries="low"))["switch queries"] == "low"
+    assert told_settings(SETTINGS, Compat(query_gradient="all")) == plain  # of training alone

@@ -170,6 +170,19 @@ def test_all_faults_stop_the_run_or_are_counted(dataset, tmp_path):
         read_inputs(config(dataset, tmp_path / "cache", on_bad_sample="skip", where="film_id = 'f0'"))
 
 
+def test_short_clips_come_with_the_way_to_train_all_the_same(dataset, tmp_path):
+    write_clip(dataset / "clips/f0-q0/02.mp4", 1, 8)
+    with pytest.raises(DataError) as stopped:
+        read_inputs(config(dataset, tmp_path / "cache"))
+    *_, short, remedy = stopped.value.faults
+    assert short.startswith("1 of these faults are clips too short for a shot of 9 frames, as the presets")
+    assert "--set data.on_bad_sample=skip (memento cache: --skip-bad)" in remedy
+    (dataset / CLIP).unlink()
+    with pytest.raises(DataError) as stopped:  # its sequence is lost anyway
+        read_inputs(config(dataset, tmp_path / "cache"))
+    assert "too short" not in str(stopped.value)
+
+
 def test_candidates_are_four_a_second_thinned_evenly():
     assert candidate_frames(9, 24) == (0, 4, 8)
     many = candidate_frames(400, 10)

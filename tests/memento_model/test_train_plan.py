@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
+from io import StringIO
 
 import pytest
 
@@ -11,6 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("peft")
 
+from rich.console import Console
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -31,9 +33,12 @@ from memento_model.training.budget import (
     fits,
     step_flops,
 )
-from memento_model.training.config import ObjectiveConfig
+from memento_model.training.config import DataConfig, ObjectiveConfig
+from memento_model.training.inputs import TrainInputs
 from memento_model.training.recipes import RECIPES
 from memento_model.training.trainer import train_step
+from pipelines import train_command
+from pipelines.train_command import Order
 from tests.memento_model.account import Account
 from tests.memento_model.in_memory import config, run_of, sequences
 
@@ -118,6 +123,63 @@ def test_what_fits_nowhere_is_told_leanest():
     way, needs = advice(made, Machine("1x8gb", 1, 8.0))
     assert not fits(needs, Machine("1x8gb", 1, 8.0))
     assert way.scale.offload_weights
+
+
+def test_heads_need_not_divide_evenly():
+    """12 heads over 8 devices: some hold two, some one; the fullest is what counts."""
+    made = RECIPES["low_noise_480p"]()
+    made = replace(made, model=replace(ModelConfig(), width=1536, num_heads=12))
+
+    def over(context):
+        return activations(replace(made, scale=replace(made.scale, context_parallel=context)))
+
+    assert activations(made) / 4 == pytest.approx(over(4))
+    tight = Machine("8xtight", 8, 1.01 * budget(_over_eight(made), 8).total * 2**30 / (1 - MARGIN) / 1e9)
+    way, needs = advice(made, tight)
+    assert way.scale.context_parallel == 8
+    assert fits(needs, tight)
+    assert over(8) > activations(made) / 8
+    assert advice(replace(made, model=replace(made.model, num_heads=6)), tight)[0].scale.context_parallel <= 4
+
+
+def _over_eight(made):
+    """The leanest way that eight devices have, which share a sample."""
+    lean = {"lean_blocks": True, "offload_activations": True, "compile": False, "shard": True}
+    scale = replace(made.scale, context_parallel=8, **lean)
+    return replace(made, scale=scale, compat=replace(made.compat, residual="bf16"))
+
+
+def test_the_plan_says_what_its_numbers_are(monkeypatch):
+    for width in (80, 50):
+        said = StringIO()
+        plan = Order(recipe="low_noise_480p", plan=True)
+        train_command.main(plan, Console(file=said, width=width, soft_wrap=True))
+        text = said.getvalue()
+        assert "estimated need, as it is set: 92.73 GiB of memory on 1 device; about" in text
+        assert "…" not in text  # nothing is cut
+        rows = [line for line in text.splitlines() if line.startswith("│")]
+        assert max(map(len, rows)) <= max(width, 66)
+        assert all(name in text for name in ("1x24gb", "8x80gb", "scale.checkpoint_activations"))
+        assert "memento train low_noise_480p --memory 1x24gb|1x80gb|8x80gb" in text
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    said = StringIO()
+    train_command.show_plan(RECIPES["low_noise_480p"](), Console(file=said, soft_wrap=True), whole=False)
+    assert (
+        "on each of 8 devices; --plan shows what takes less, --memory NAME sets it; about" in said.getvalue()
+    )
+
+
+def test_it_says_why_nothing_is_held_out():
+    def told(share, validation=(), train=(1, 2), skipped=0):
+        made = config(data=DataConfig(validation_share=share))
+        inputs = TrainInputs(train=train, validation=validation, skipped=skipped)
+        return train_command.told_split(made, inputs)
+
+    assert told(0.05, (3,), skipped=4) == "2 sequences to train on, 1 held out, 4 samples left out"
+    assert told(0.0, train=(1,)).startswith(
+        "1 sequence to train on, none held out: data.validation_share is 0 in this run, so there is no"
+    )
+    assert "films are held out whole, and there is only one" in told(0.05)
 
 
 SIZE = ModelConfig(

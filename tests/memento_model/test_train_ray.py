@@ -46,7 +46,7 @@ def losses(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_two_workers_of_ray_equal_one_process(settings, tmp_path):
     """Same losses, same checkpoint as one process with two samples a step; then a mistake in one line."""
     said = StringIO()

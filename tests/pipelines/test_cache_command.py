@@ -63,6 +63,7 @@ def test_the_command_line_overrides_the_recipe(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # the demo set is curated first
 def test_the_demo_set_can_be_trained_on(demo_set, tmp_path):
     from memento_model.training.cache_plan import last_frames
     from memento_model.training.inputs import open_cache, read_inputs

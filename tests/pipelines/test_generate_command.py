@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
@@ -136,8 +137,6 @@ def test_the_other_modes(tmp_path, mode):
 
 
 def test_reference_pictures_are_remembered(tmp_path):
-    from PIL import Image
-
     Image.new("RGB", (100, 40), (200, 30, 30)).save(tmp_path / "a.png")
     Image.new("L", (30, 90), 128).save(tmp_path / "b.jpg")
     run(script(tmp_path / "dive.json", 2), references=[tmp_path / "a.png", tmp_path / "b.jpg"])
@@ -241,6 +240,8 @@ def test_set_reads_switches_and_settings():
     )
     with pytest.raises(SettingsError, match="expected name=value"):
         parse_settings(["queries"])
+    with pytest.raises(SettingsError, match="query_gradient: no such setting"):  # of training alone
+        settings_of(Order(settings={"query_gradient": "all"}), None)
 
 
 def test_names_never_lead_out_of_the_folder(tmp_path):
@@ -323,9 +324,18 @@ def test_times_are_for_people():
     assert [clock(s) for s in (1.44, 42, 200, 7500)] == ["1.4 s", "42 s", "3 min 20 s", "2 h 5 min"]
 
 
-def test_references_cover_the_shot(tmp_path):
-    from PIL import Image
+def test_references_may_be_a_folder(tmp_path):
+    (tmp_path / "looks").mkdir()
+    settings = settings_of(Order(size="32x48", frames=5), None)
+    with pytest.raises(StopRun, match=r"looks: no pictures \(.png, .jpg"):
+        read_references([tmp_path / "looks"], settings)
+    for number, name in enumerate(("b.JPG", "a.png", "note.txt")):
+        Image.new("RGB", (48, 32), (100 * number, 0, 0)).save(tmp_path / "looks" / name, format="PNG")
+    reds = read_references([tmp_path / "looks", tmp_path / "looks/b.JPG"], settings)[:, 0, 0, 0]
+    assert [round(float(red) * 127.5 + 127.5) for red in reds] == [100, 0, 0]
 
+
+def test_references_cover_the_shot(tmp_path):
     Image.new("RGB", (640, 100), (0, 0, 255)).save(tmp_path / "wide.png")
     made = read_references([tmp_path / "wide.png"], settings_of(Order(size="32x48", frames=5), None))
     assert tuple(made.shape) == (1, 3, 32, 48)

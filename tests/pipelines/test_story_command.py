@@ -29,7 +29,7 @@ def test_check_says_what_is_wrong_and_whether_it_can_be_used(tmp_path):
     assert run.exit_code == 0
     assert run.output.splitlines()[1:] == [
         f"{short}: warning: scene 1: cut has 1 entries for 2 shots: shot 2 begins with a cut",
-        f"{short}: memento form, 1 scenes, 2 shots; 1 warning",
+        f"{short}: memento form, 1 scene, 2 shots; 1 warning",
     ]
     run = memento("story", "check", "--strict", short)
     assert run.exit_code == 1
