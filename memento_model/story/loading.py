@@ -303,8 +303,8 @@ def _warnings(sources: Sources, mode: Mode, embedder: ImageEmbedder, *, has_t2v:
     made: list[str] = []
     if sources.random:
         made.append(
-            "random weights: the pictures are noise; make train makes a model in minutes, which is found here by "
-            "itself"
+            "random weights: the pictures are noise; make train makes a model in minutes, which is then found "
+            "by itself"
         )
     if expected := what_to_expect(sources):
         made.append(expected)
