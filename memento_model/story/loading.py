@@ -303,7 +303,7 @@ def _warnings(sources: Sources, mode: Mode, embedder: ImageEmbedder, *, has_t2v:
     made: list[str] = []
     if sources.random:
         made.append(
-            "random weights: the pictures are noise; make train makes a model in minutes, which is then found "
+            "random weights: the pictures are noise; make train makes a model in minutes, which is found "
             "by itself"
         )
     if expected := what_to_expect(sources):
