@@ -94,13 +94,18 @@ class Both:
 
 
 def settings(folder: Path) -> TrainConfig:
-    """The debug recipe on the set in `folder`, every sample with a reconstruction slot."""
+    """The debug recipe on the set in `folder`, every sample with a slot; queries learn the published way."""
     config = debug()
     return replace(
         config,
+        compat=replace(config.compat, query_gradient="picked"),
         data=replace(config.data, dataset=str(folder / "set.json"), cache=str(folder / "cache")),
         objective=replace(
-            config.objective, identity_probability=1.0, skip_prior_probability=0.0, drop_probability=0.0
+            config.objective,
+            identity_probability=1.0,
+            skip_prior_probability=0.0,
+            drop_probability=0.0,
+            drawn_picks=False,
         ),
         optim=replace(config.optim, warmup_steps=0, schedule="constant"),
         output=str(folder / "run"),

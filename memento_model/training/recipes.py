@@ -47,7 +47,7 @@ def debug() -> TrainConfig:
         grid=tier.grid,
         data=DataConfig(dataset="out/demo", validation_share=0.0, cache_dtype="fp32"),
         compat=replace(TrainConfig(name="").compat, query_gradient="all"),
-        objective=ObjectiveConfig(identity_weight=2.0, drop_probability=0.02, drawn_picks=True),
+        objective=ObjectiveConfig(identity_weight=4.0, drop_probability=0.02, drawn_picks=True),
         optim=OptimConfig(
             lr=2e-3,
             query_lr_ratio=0.1,

@@ -24,15 +24,15 @@ NOTES = {
     "step": 60,
     "samples": 60,
     "weights": "trained",
-    "base": "/home/me/wan",
+    "base": "/mnt/me/wan",
     "config": {
         "name": "ablation_query",
         "expert": "low",
         "codec": "wan",
         "steps": 6000,
-        "base": "/home/me/wan",
-        "output": "/home/me/out",
-        "data": {"dataset": "/home/me/films"},
+        "base": "/mnt/me/wan",
+        "output": "/mnt/me/out",
+        "data": {"dataset": "/mnt/me/films"},
         "objective": {"learnable_query": True, "split_attention": False, "identity_probability": 0.0},
         "compat": {"no_identity_attention": "blend"},
     },
@@ -62,7 +62,7 @@ def rewritten(file, change):
 
 def test_settings_go_there_and_back_without_paths_of_the_machine(tmp_path):
     file = exported(tmp_path)
-    assert "/home/me" not in texts(file)[KEY]
+    assert "/mnt/me" not in texts(file)[KEY]
     assert texts(file)["format"] == "pt"  # what others look for
     told = open_checkpoint(file).notes["low"]
     assert told["step"] == 60
