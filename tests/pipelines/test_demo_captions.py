@@ -24,7 +24,7 @@ def script(seen, ordinal):
     text = "".join(seen.texts)
     if "about one shot only: shot 1," in text:
         return server.answer({"caption": HOSTILE + "x" * 200})
-    return server.slow(0.02, answer_to(seen.schema, text))
+    return server.slow(0.3, answer_to(seen.schema, text))  # longer than a busy machine takes to ask
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_another_captioner_reruns_captions_only(recaptioned, demo_set, on_ray):
         assert counted["caption_rejected"] == 2
         assert counted["caption_ok"] == counted["caption_requests"] - 2
         assert len(there.seen) == counted["caption_requests"] + 2  # a repair call each
-        assert there.in_flight_most >= 4  # calls go together; on an idle machine both sequences' do
+        assert there.in_flight_most > 4  # the two sequences, and the calls of each, go together
         check_published(report)
         asked = len(there.seen)
         _, again = recaptioned(openai)
