@@ -21,9 +21,15 @@ from curation.models.vllm_prompt import prompt, template_of
 from curation.optional import MissingExtra, available, install_command, require
 from curation.weights import WeightsMissing
 
-RESENDS = 2
+RESENDS = 6
+RESEND_SECONDS = 0.05
+LOST_MEDIA = "Expected a cached item"
 FINISH = {"stop": STOP, "length": LENGTH}
 """vLLM's finish reason -> ours; any other is an error."""
+
+
+class MediaLost(ValueError):
+    """VLLM noted that its engine lacks a request's media while it prepared that request; see `_answer`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +280,7 @@ class VllmClient:
             except (VLLMError, ValueError) as refused:
                 if self._engine.errored:
                     raise self._death(refused) from refused
-                error = one_line(refused.__cause__ or refused)
+                error = vllm_process.one_line(refused.__cause__ or refused)
         seconds = time.perf_counter() - started
         if error:
             return ChatReply(text=None, finish=ERROR, seconds=seconds, error=error)
@@ -285,23 +291,35 @@ class VllmClient:
 
         VLLM sends media to its engine once and then by name. When a request is refused after its media were
         prepared, the engine never gets them; the next request with the same media comes back unanswered, and
-        only then does vLLM note what the engine lacks. So that one is sent again.
+        only then does vLLM note what the engine lacks. A third request that is being prepared at that moment
+        fails with `LOST_MEDIA`. Both are sent again, a little later each time, until the media have arrived.
         """
         # Hashing and templates take milliseconds each, which the loop has not.
         made = await asyncio.to_thread(prompt, request, self._template, self._control)
-        output = None
-        for _ in range(1 + RESENDS):
-            output = await self._generate(made, self._parameters(request))
-            if output is not None and output.outputs[0].finish_reason in FINISH:
-                break
-        return output
+        for sent in range(RESENDS):
+            with contextlib.suppress(MediaLost):
+                output = await self._generate(made, self._parameters(request))
+                if output is not None and output.outputs[0].finish_reason in FINISH:
+                    return output
+            await asyncio.sleep(RESEND_SECONDS * (1 + sent))
+        return await self._generate(made, self._parameters(request))
 
     async def _generate(self, made: dict[str, Any], parameters: Any) -> Any:
+        from vllm.exceptions import VLLMError
+
         output = None
         name = uuid.uuid4().hex
-        async with contextlib.aclosing(self._engine.generate(made, parameters, request_id=name)) as outputs:
-            async for each in outputs:
-                output = each
+        try:
+            async with contextlib.aclosing(
+                self._engine.generate(made, parameters, request_id=name)
+            ) as outputs:
+                async for each in outputs:
+                    output = each
+        except VLLMError as refused:
+            cause = refused.__cause__
+            if isinstance(cause, AssertionError) and LOST_MEDIA in str(cause):
+                raise MediaLost from cause
+            raise
         return output
 
     def _parameters(self, request: ChatRequest) -> Any:
@@ -374,9 +392,3 @@ def _engine_arguments(settings: VllmSettings, folder: Path) -> dict[str, Any]:
     if settings.block_size:
         arguments["block_size"] = settings.block_size
     return arguments
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of what an exception says, with its kind."""
-    said = str(error).strip()
-    return f"{type(error).__name__}: {said.splitlines()[0][:300]}" if said else type(error).__name__

@@ -114,3 +114,9 @@ def cause(log: Path, error: BaseException | None = None) -> str:
     told = (inner[0] if inner else fallback)[:300]
     hint = next((mend for pattern, mend in HINTS if re.search(pattern, told, re.IGNORECASE)), "")
     return f"{told}; {hint}" if hint else told
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of what an exception says, with its kind."""
+    said = str(error).strip()
+    return f"{type(error).__name__}: {said.splitlines()[0][:300]}" if said else type(error).__name__

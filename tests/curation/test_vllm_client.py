@@ -212,15 +212,20 @@ def test_one_bad_request_harms_no_other(vllm_client):
 
 
 def test_media_of_a_refused_request_stay_usable(vllm_client):
-    """What refuses them comes after their preparation, and vLLM then believes that the engine has them."""
-    shown = (film(55), picture(55), picture(56))
-    refused = vllm_client.ask(
-        [request("word " * 6000, shown[0], shown[1]), request("q", film(56, 64, 224, 416), shown[2])]
-    )
-    assert "maximum context length" in refused[0].error or "longer than the maximum" in refused[0].error
-    assert "encoder cache size" in refused[1].error
-    replies = vllm_client.ask([request("Describe.", part) for part in shown for _ in range(2)])
-    assert {r.finish for r in replies} == {STOP}, replies
+    """What refuses them comes after their preparation, and vLLM then believes that the engine has them.
+
+    Requests side by side also disturb each other's preparation then, in about one of ten tries.
+    """
+    for seed in range(55, 95, 4):
+        shown = (film(seed), picture(seed), picture(seed + 1))
+        large = film(seed + 1, 64, 224, 416)
+        refused = vllm_client.ask(
+            [request("word " * 6000, shown[0], shown[1]), request("q", large, shown[2])]
+        )
+        assert "maximum context length" in refused[0].error or "longer than the maximum" in refused[0].error
+        assert "encoder cache size" in refused[1].error
+        asked = [request("Describe.", part, max_tokens=8) for part in shown for _ in range(4)]
+        assert {r.error for r in vllm_client.ask(asked)} == {""}
 
 
 def test_hostile_text_is_only_text(vllm_client):
