@@ -5,7 +5,9 @@
 Everything runs in one session, interleaved, each measurement in a process of its own that is bound to its
 cores. Times are medians: wall time, and the CPU time of the process and its children, which a busy machine
 disturbs less. The limit of a scan is a bare decode by the same library; skipping the in-loop filter, as the
-scan does, is what can make it cheaper than that.
+scan does, is what can make it cheaper than that. Two more limits are measured beside it: that decode without
+the filter, below which nothing that looks at every frame can get, and two of them at once, each on a core of
+its own, which tell how much a second core adds on this machine.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
+
 GOALS = {
     "scan / bare decode": "<= 1.0",
     "two cores / one core": ">= 1.9",
@@ -38,16 +42,26 @@ GOALS = {
 
 def bare(film: str, cores: list[int]) -> dict[str, Any]:
     """Decode every frame with one thread per core and look at none."""
-    import av
+    return timed(lambda: {"frames": decode(film, len(cores), {})})
 
-    def run() -> int:
-        with av.open(film) as container:
-            video = max(container.streams.video, key=lambda v: v.width * v.height)
-            video.codec_context.thread_count = len(cores)
-            video.codec_context.thread_type = "AUTO"
-            return sum(1 for _ in container.decode(video))
 
-    return timed(lambda: {"frames": run()})
+def floor(film: str, cores: list[int]) -> dict[str, Any]:
+    """One decode without the in-loop filter on every core, all at once, and look at no frame."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(len(cores)) as pool:
+        pool.map(nothing, range(8 * len(cores)), chunksize=1)
+        jobs = [(film, 1, {"skip_loop_filter": "all"})] * len(cores)
+        return timed(lambda: {"frames": sum(pool.starmap(decode, jobs, chunksize=1))})
+
+
+def decode(film: str, threads: int, options: dict[str, str]) -> int:
+    """Number of frames."""
+    with av.open(film) as container:
+        video = max(container.streams.video, key=lambda v: v.width * v.height)
+        video.codec_context.thread_count = threads
+        video.codec_context.thread_type = "AUTO"
+        video.codec_context.options = options
+        return sum(1 for _ in container.decode(video))
 
 
 def scan_segments(film: str, cores: list[int]) -> dict[str, Any]:
@@ -135,6 +149,7 @@ def memory(film: str, cores: list[int]) -> dict[str, Any]:
 
 TASKS: dict[str, Callable[[str, list[int]], dict[str, Any]]] = {
     "bare": bare,
+    "floor": floor,
     "scan": scan_segments,
     "peer": peer,
     "memory": memory,
@@ -176,8 +191,6 @@ def measure(task: str, film: str, cores: list[int]) -> dict[str, Any]:
 
 def twice(film: str, folder: Path) -> str:
     """The film twice in a row, packets copied."""
-    import av
-
     target = folder / "twice.mkv"
     with av.open(str(target), "w") as out:
         stream, offset = None, 0
@@ -202,11 +215,13 @@ def session(film: str, cores: list[int], repeat: int) -> str:
     one, two = cores[:1], cores[:2]
     plan = {
         "bare decode, one core": ("bare", one),
+        "decode without its filter, one core": ("floor", one),
         "scan, one core": ("scan", one),
         "detect-adaptive, one core": ("peer", one),
     }
     if len(two) == 2:
         plan |= {"scan, two cores": ("scan", two), "detect-adaptive, two cores": ("peer", two)}
+        plan |= {"two decodes without filter, a core each": ("floor", two)}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in plan}
     for _ in range(repeat):
         for name, (task, on) in plan.items():
@@ -236,7 +251,12 @@ def report(runs: dict[str, list[dict[str, Any]]], used: dict[str, Any], has_two:
         by_cpu = "" if name.endswith("two cores") else f"{cpu[top] / cpu[bottom]:.2f}"
         by_cpu = "" if name.startswith("two cores") else by_cpu
         lines.append(f"| {name} | {wall[top] / wall[bottom]:.2f} | {by_cpu} | {GOALS[name]} |")
+    floor_s = wall["decode without its filter, one core"]
+    most = wall["detect-adaptive, one core"] / floor_s
+    lines.append(f"| limit: detect-adaptive / decode without filter, one core | {most:.2f} | | |")
     if has_two:
+        gain = 2 * floor_s / wall["two decodes without filter, a core each"]
+        lines.append(f"| limit: what a second core adds to decodes of their own | {gain:.2f} | | |")
         peers = wall["detect-adaptive, two cores"] / wall["scan, two cores"]
         lines.append(f"| detect-adaptive on two cores / scan, two cores | {peers:.2f} | | |")
         digests = {r["digest"] for name in ("scan, one core", "scan, two cores") for r in runs[name]}

@@ -34,6 +34,7 @@ from memento_model.checkpoints.names import to_native
 from memento_model.checkpoints.tensor_formats import read_json
 from memento_model.distributed.sharding import full_state, load_full_state
 from memento_model.errors import CheckpointError
+from memento_model.training.config import TrainConfig
 from memento_model.training.trainer import Run, told
 
 RESUME = "resume.pt"
@@ -290,7 +291,8 @@ def faults(kept: Mapping[str, Any], run: Run) -> Iterator[str]:
     if kept.get("version") != VERSION:
         yield f"written by another version ({kept.get('version')!r}, this one reads {VERSION})"
         return
-    for name, before, now in differences(kept["config"], told(run.config)):
+    began = with_defaults(kept["config"], told(TrainConfig(name="")))
+    for name, before, now in differences(began, told(run.config)):
         yield f"{name} was {before!r} and is {now!r}"
     if kept["samples"] != samples_hash(run):
         yield "the dataset has other samples than when the run began"
@@ -299,6 +301,17 @@ def faults(kept: Mapping[str, Any], run: Run) -> Iterator[str]:
     accumulate = run.config.scale.accumulate
     if kept["config"]["scale"]["accumulate"] != accumulate and kept["batch"] != run.batch:
         yield f"accumulate {accumulate} makes batches of {run.batch} samples, they were of {kept['batch']}"
+
+
+def with_defaults(began: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings a run began with; one that did not exist yet had what is its default now."""
+    made = dict(began)
+    for name, value in defaults.items():
+        if name not in made:
+            made[name] = value
+        elif isinstance(value, Mapping) and isinstance(made[name], Mapping):
+            made[name] = with_defaults(made[name], value)
+    return made
 
 
 def differences(before: Any, now: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

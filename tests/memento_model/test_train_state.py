@@ -209,3 +209,17 @@ def test_what_may_change_may(tmp_path):
     run = run_of(config(steps=9, output="elsewhere", watch=replace(config().watch, log_every=7)))
     resume(run, step_folders(tmp_path)[-1])
     assert run.step == 2
+
+
+def test_a_setting_that_a_checkpoint_does_not_know_had_its_default(tmp_path):
+    trained(tmp_path, 2)
+    place = step_folders(tmp_path)[-1]
+    kept = torch.load(place / RESUME, weights_only=True)
+    del kept["config"]["objective"]["drawn_picks"], kept["config"]["compat"]["query_gradient"]
+    torch.save(kept, place / RESUME)
+    run = run_of()
+    resume(run, place)
+    assert run.step == 2
+    drawn = replace(config().objective, drawn_picks=not config().objective.drawn_picks)
+    with pytest.raises(CheckpointError, match=r"objective\.drawn_picks was False and is True"):
+        resume(run_of(config(objective=drawn)), place)
