@@ -18,7 +18,7 @@ app = typer.Typer(
     "stories shot by shot, and a benchmark scores any method's stories.",
 )
 DATASET, MODEL, BENCHMARK, MACHINE = "Dataset", "Model", benchmark_cli.PANEL, "This machine"
-weights_app = typer.Typer(no_args_is_help=True, help="Model weights: list them, fetch one.")
+weights_app = typer.Typer(no_args_is_help=True, help="Model weights: list them, fetch some.")
 story_app = typer.Typer(no_args_is_help=True, help="Story scripts: check any, write one from a concept.")
 
 Output = Annotated[
@@ -318,12 +318,18 @@ def weights_list() -> None:
 
 
 @weights_app.command("pull")
-def weights_pull(name: Annotated[str, typer.Argument(help="A name from `memento weights list`.")]) -> None:
-    """Download one model and check its hash."""
+def weights_pull(
+    names: Annotated[list[str] | None, typer.Argument(help="Names from `memento weights list`.")] = None,
+    evaluation: Annotated[
+        str, typer.Option("--eval", help="All encoders that this preset of memento eval needs.")
+    ] = "",
+) -> None:
+    """Download models and check their hashes. Exit status 1 if some did not come."""
     from pipelines import weights_command
 
     with plain_errors():
-        weights_command.pull(name)
+        if not weights_command.pull(names or (), evaluation):
+            raise typer.Exit(1)
 
 
 @story_app.command("check")

@@ -162,7 +162,7 @@ def metric_encoders() -> Part:
         return Part(name, "full", ", ".join(names))
     there = [one for one in names if one not in missing]
     runs = f"weight-free metrics{', ' if there else ''}{', '.join(there)}"
-    return Part(name, "embedded", runs, tuple(map(command, missing)))
+    return Part(name, "embedded", runs, (command(*missing),))
 
 
 def story_scripts() -> Part:

@@ -1,7 +1,8 @@
-"""`memento weights`: the tables of models, and fetching one of them."""
+"""`memento weights`: the tables of models, and fetching some of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from rich.text import Text
 from benchmark.encoders import weights as encoders
 from curation import repositories, weights
 from curation.config import SettingsError, suggestion
+from curation.optional import MissingExtra
+from curation.weights import WeightsDamaged, WeightsMissing
 from memento_model.checkpoints import released
 from pipelines.terminal import make_console, print_line
 
@@ -64,7 +67,10 @@ def show() -> None:
     for one in found:
         if one.place is not None:
             print_line(console, f"{one.name}: {one.place}")
-    print_line(console, "Fetch one with: memento weights pull NAME")
+    print_line(console, "Fetch some with: memento weights pull NAME NAME ...")
+    print_line(
+        console, "All that memento eval needs: memento weights pull --eval memento (or another preset)"
+    )
 
 
 def models_table(found: list[Model], *, roomy: bool) -> Table:
@@ -81,26 +87,73 @@ def models_table(found: list[Model], *, roomy: bool) -> Table:
     return table
 
 
-def pull(name: str) -> None:
-    """Download one model: a single file and check its hash, or a whole repository.
+def pull(names: Sequence[str], evaluation: str = "") -> bool:
+    """Download models, a line for each: where it lies now, or why it is not here.
+
+    All names are looked at before the first download, and one that fails does not keep the rest from coming.
 
     Args:
-        name: in one of the tables, or any `owner/name` of the hub; a repository's commit, tag or branch may
-            follow after `@`.
+        names: each in one of the tables, or any `owner/name` of the hub; a repository's commit, tag or branch
+            may follow after `@`.
+        evaluation: a preset of `memento eval` whose encoders are fetched too; empty for none.
+
+    Returns:
+        Whether all are here.
 
     Raises:
-        SettingsError: there is no model of that name.
+        SettingsError: there is no model or no preset of that name, or none is named.
+        WeightsMissing, WeightsDamaged, MissingExtra: the only one named did not come.
     """
+    wanted = list(dict.fromkeys([*names, *(encoders_of(evaluation) if evaluation else ())]))
+    if not wanted:
+        raise SettingsError("name one or more models of `memento weights list`, or --eval PRESET")
+    for name in wanted:
+        _check(name)
+    console, failed = make_console(), []
+    for name in wanted:
+        try:
+            print_line(console, f"{name}: {_pull(name)}")
+        except (WeightsMissing, WeightsDamaged, MissingExtra) as error:
+            if len(wanted) == 1:
+                raise
+            told = str(error)
+            print_line(console, told if told.startswith(f"{name}: ") else f"{name}: {told}", style="red")
+            failed.append(name)
+    if failed:
+        here = f"{len(wanted) - len(failed)} of {len(wanted)} are here"
+        print_line(console, f"{here}; try the rest again: memento weights pull {' '.join(failed)}")
+    return not failed
+
+
+def encoders_of(name: str) -> tuple[str, ...]:
+    """The encoders that a preset of `memento eval` needs.
+
+    Raises:
+        SettingsError: no such preset.
+    """
+    from benchmark.encoders.load import needed
+    from benchmark.presets import PRESETS, preset
+
+    if name not in PRESETS:
+        raise SettingsError(f"--eval {name}: there are {', '.join(PRESETS)}{suggestion(name, [*PRESETS])}")
+    return tuple(one for one in needed(preset(name)) if one in encoders.TABLE)
+
+
+def _check(name: str) -> None:
+    tables = (weights.TABLE, released.TABLE, encoders.TABLE)
+    model = name.partition("@")[0]
+    if any(name in table for table in tables) or repositories.name_of(model) is not None or "/" in model:
+        return
+    known = [*weights.TABLE, *repositories.TABLE, *released.TABLE, *encoders.TABLE]
+    raise SettingsError(f"no model is called {model!r}{suggestion(model, known)}")
+
+
+def _pull(name: str) -> Path:
     if name in weights.TABLE:
-        place = weights.pull(name)
-    elif name in released.TABLE:
-        place = released.pull(name)
-    elif name in encoders.TABLE:
-        place = encoders.pull(name)
-    else:
-        model, _, revision = name.partition("@")
-        if repositories.name_of(model) is None and "/" not in model:
-            names = [*weights.TABLE, *repositories.TABLE, *released.TABLE, *encoders.TABLE]
-            raise SettingsError(f"no model is called {model!r}{suggestion(model, names)}")
-        place = repositories.pull(model, revision)
-    print_line(make_console(), f"{name}: {place}")
+        return weights.pull(name)
+    if name in released.TABLE:
+        return released.pull(name)
+    if name in encoders.TABLE:
+        return encoders.pull(name)
+    model, _, revision = name.partition("@")
+    return repositories.pull(model, revision)

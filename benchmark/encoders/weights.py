@@ -192,9 +192,9 @@ class Found:
     note: str = ""
 
 
-def command(name: str) -> str:
-    """What to type to get the weights of an encoder."""
-    return f"memento weights pull {name}"
+def command(*names: str) -> str:
+    """What to type to get the weights of encoders."""
+    return f"memento weights pull {' '.join(names)}"
 
 
 def candidates(name: str) -> Iterator[tuple[Path, Published]]:

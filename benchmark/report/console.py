@@ -71,9 +71,9 @@ def unavailable(data: ReportData) -> str:
     titles = "; ".join(dict.fromkeys(metric.title for metric in lacking))
     head = f"Without a number: {counted(len(lacking), 'column')} ({titles})"
     missing = {one.name: one.missing for one in data.encoders if one.missing}
-    pulls = [command(name) for name in missing if name in TABLE and command(name) in missing[name]]
+    pulls = [name for name in missing if name in TABLE and command(name) in missing[name]]
     if pulls:
-        return f"{head}. Weights are missing; bring them with: {' && '.join(pulls)}"
+        return f"{head}. Weights are missing; bring them with: {command(*pulls)}"
     # Encoders that lack the same package say the same.
     packages = list(dict.fromkeys(text.split(": ")[-1] for text in missing.values()))
     if packages:
