@@ -2,5 +2,5 @@
 
 import logging
 
-# PEFT imports bitsandbytes where that is installed; on CPUs it warns of a 4-bit kernel that nothing here uses.
+# PEFT imports bitsandbytes where that is installed; on CPUs it warns of a kernel that nothing here uses.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
