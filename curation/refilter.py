@@ -223,7 +223,7 @@ def _prepared(films: Sequence[Row] | Sequence[Film]) -> list[Film]:
     return done if len(done) == len(films) else prepare([f for f in films if not isinstance(f, Film)])
 
 
-_STREAM = ("width", "height", "time_base_num", "time_base_den", "first_pts", "duration_s")
+_STREAM = ("width", "height", "interlaced", "time_base_num", "time_base_den", "first_pts", "duration_s")
 
 
 def films_from_tables(films: pa.Table, shots: pa.Table) -> list[Row]:

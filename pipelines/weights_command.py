@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,8 @@ def pull(names: Sequence[str], evaluation: str = "") -> bool:
         raise SettingsError("name one or more models of `memento weights list`, or --eval PRESET")
     for name in wanted:
         _check(name)
+    # The hub's client warns of each retry; what came of them is the line for the model. It reads this once.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     console, failed = make_console(), []
     for name in wanted:
         try:

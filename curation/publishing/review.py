@@ -33,7 +33,7 @@ from curation.publishing.tables import (
     targets_of,
 )
 from curation.schema import SCORES
-from curation.stages.sequences import CONTEXT, NO_WINDOW, TRANSITION, TRIMMED
+from curation.stages.sequences import CONTEXT, MIXED_FIELDS, NO_WINDOW, TRANSITION, TRIMMED
 
 AXIS_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 AXIS_MARKS = 12
@@ -44,6 +44,7 @@ USE_WORDS = {
     TRIMMED: "end of a shot that its clip leaves out, because clips have 4n+1 frames",
     NO_WINDOW: "good enough, but too short or with too few neighbours for a sequence",
     TRANSITION: "fades, dissolves, and what lies before the first and after the last shot",
+    MIXED_FIELDS: "frames of an interlaced film that hold a field of either of two shots",
     "shot_too_short": "shorter than a clip may be",
     "shot_too_long": "longer than a clip may be",
 }

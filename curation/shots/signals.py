@@ -35,6 +35,8 @@ class Signals:
         key_slot: int64 [K], the half second since the film's start whose first frame this is.
         edges_hsv: uint8 [2, 36, 64, 3], tiny pictures of the first and last frame, by which
             neighbours are joined exactly; [0, 36, 64, 3] in an excerpt.
+        lower_u8: uint8 [N, 18, 32] of an interlaced film, [0, 18, 32] of any other: as `thumbs_u8`, but of
+            the lower field, while everything else is of the upper one.
     """
 
     pts: np.ndarray
@@ -47,6 +49,7 @@ class Signals:
     bars: np.ndarray
     key_slot: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     edges_hsv: np.ndarray = field(default_factory=lambda: np.zeros((0, 36, 64, 3), np.uint8))
+    lower_u8: np.ndarray = field(default_factory=lambda: np.zeros((0, THUMB_HEIGHT, THUMB_WIDTH), np.uint8))
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -80,7 +83,7 @@ class Signals:
             if len(before.key_slot) and len(after.key_slot):
                 keep[i][0] = after.key_slot[0] != before.key_slot[-1]
         joined: dict[str, np.ndarray] = {
-            name: np.concatenate([getattr(p, name) for p in parts]) for name in PER_FRAME
+            name: np.concatenate([getattr(p, name) for p in parts]) for name in (*PER_FRAME, "lower_u8")
         }
         joined["content"] = np.concatenate(values)
         for name in PER_KEY:
@@ -108,4 +111,5 @@ class Signals:
             sharpness=self.sharpness[keys],
             bars=self.bars[keys],
             key_slot=slots,
+            lower_u8=self.lower_u8[start_frame:end_frame],
         )

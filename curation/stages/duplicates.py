@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +31,10 @@ class Duplicates(Fold):
 
     Two shots are copies when the hashes at equal distance from their starts, or from their ends, agree:
     same cut, same pictures. One that lasts less than `min_cover` of the other is a part of it and is the
-    duplicate; of copies of about equal length an undamaged one is kept, then the one with the larger
-    picture, then that of the longer film, then the first by path and time. A shot is found if any of its
-    first or last six hashed pictures is within 8 bits of its copy's.
+    duplicate; of copies of about equal length an undamaged one is kept (a damaged one is rejected by itself
+    as a rule, and then both would be lost), then a progressive one, then the one with the fewest corrupt
+    frames, then the one with the larger picture, then that of the longer film, then the first by path and
+    time. A shot is found if any of its first or last six hashed pictures is within 8 bits of its copy's.
 
     Attributes:
         max_distance: largest median Hamming distance of copies, of 127 bits; other encodings, sizes,
@@ -135,7 +136,8 @@ class Shots:
         ids: (film id, shot id).
         film: int64 [n], index of the film.
         length: float64 [n], seconds.
-        rank: int64 [n], place in the order of preference: undamaged, larger picture, longer film, path, time.
+        rank: int64 [n], place in the order of preference: undamaged, progressive, fewest corrupt frames,
+            larger picture, longer film, path, time.
         hashes: uint16 [n, 2, 16, 8], perceptual hashes from the start and from the end.
         known: bool [n, 2, 16], whether there is such a hash.
     """
@@ -155,11 +157,7 @@ class Shots:
             for f, row in enumerate(films)
             for shot, score in zip(row["shots"], row["shot_scores"], strict=True)
         ]
-        prefer = []
-        for f, shot, score in flat:
-            stream, is_damaged = films[f]["stream"], bool(score["corrupt_share"])
-            pixels, length = stream["width"] * stream["height"], stream["duration_s"] or 0.0
-            prefer.append((is_damaged, -pixels, -length, films[f]["path"], shot["start_s"]))
+        prefer = [_preference(films[f], shot, score) for f, shot, score in flat]
         rank = np.empty(len(flat), np.int64)
         rank[sorted(range(len(flat)), key=lambda i: prefer[i])] = np.arange(len(flat))
         hashes = np.zeros((len(flat), 2, MAX_HASHES, BITS // 16), np.uint16)
@@ -179,6 +177,15 @@ class Shots:
             hashes,
             known,
         )
+
+
+def _preference(film: Row, shot: Row, score: Row) -> tuple[Any, ...]:
+    """Of two copies of a shot the one with the smaller value stays."""
+    stream = film["stream"]
+    num_corrupt = round((score["corrupt_share"] or 0.0) * (shot["end_frame"] - shot["start_frame"]))
+    pixels, length = stream["width"] * stream["height"], stream["duration_s"] or 0.0
+    is_damaged = num_corrupt > 0
+    return is_damaged, stream["interlaced"], num_corrupt, -pixels, -length, film["path"], shot["start_s"]
 
 
 _POPCOUNT = np.array([i.bit_count() for i in range(1 << 16)], np.uint8)

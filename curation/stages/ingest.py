@@ -132,7 +132,7 @@ class Ingest(Stage):
     """
 
     name: ClassVar[str] = "ingest"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     reads: ClassVar[tuple[str, ...]] = ("film_id",)
     locates: ClassVar[tuple[str, ...]] = ("path",)
     writes: ClassVar = rows.INGEST

@@ -35,11 +35,13 @@ class Scanner:
         self._still_settings = stills
         self.stills: list[Still] = []
         self._batch = tiny.TinyBatch(BATCH)
+        self._lower = tiny.TinyBatch(BATCH) if stream["interlaced"] else None
         self._pts: list[int] = []
         self._corrupt: list[bool] = []
         self._content: list[np.ndarray] = [np.full((1, 3), np.nan, np.float32)]
         self._luma: list[np.ndarray] = []
         self._thumbs: list[np.ndarray] = []
+        self._lower_thumbs: list[np.ndarray] = []
         self._keys: list[tuple[int, int, float, tuple[int, int, int, int]]] = []
         self._slot: int | None = None
         self._first_hsv = self._last_hsv = np.zeros((0, tiny.HEIGHT, tiny.WIDTH, 3), np.uint8)
@@ -59,7 +61,11 @@ class Scanner:
             self._measure()
         if batch.grid is None or batch.grid.layout != layout:
             batch.start(tiny.grid_of(frame, self._stream))
+            if self._lower is not None:
+                self._lower.start(tiny.grid_of(frame, self._stream, lower_field=True))
         batch.add(planes)
+        if self._lower is not None:
+            self._lower.add(planes)
         slot = (pts - self._stream["first_pts"]) // self._slot_ticks
         if slot != self._slot:
             self._slot = slot
@@ -80,6 +86,8 @@ class Scanner:
         self._last_hsv = hsv[-1:].copy()
         self._luma.append(measure.luma_statistics(luma))
         self._thumbs.append(measure.halve(luma))
+        if self._lower is not None:
+            self._lower_thumbs.append(measure.halve(self._lower.flush()[0]))
 
     def _measure_key(self, frame: av.VideoFrame, slot: int) -> None:
         grid = self._batch.grid
@@ -104,18 +112,19 @@ class Scanner:
         """Everything measured so far, but for `stills`."""
         self._measure()
         count, keys = len(self._pts), self._keys
-        thumb = (0, tiny.HEIGHT // 2, tiny.WIDTH // 2)
+        none = np.zeros((0, tiny.HEIGHT // 2, tiny.WIDTH // 2), np.uint8)
         return Signals(
             pts=np.array(self._pts, np.int64),
             content=np.concatenate(self._content)[:count],
             luma=np.concatenate(self._luma or [np.zeros((0, 3), np.float32)]),
-            thumbs_u8=np.concatenate(self._thumbs or [np.zeros(thumb, np.uint8)]),
+            thumbs_u8=np.concatenate(self._thumbs or [none]),
             corrupt=np.array(self._corrupt, bool),
             key_frame=np.array([k[0] for k in keys], np.int64),
             sharpness=np.array([k[2] for k in keys], np.float32),
             bars=np.array([k[3] for k in keys], np.int16).reshape(-1, 4),
             key_slot=np.array([k[1] for k in keys], np.int64),
             edges_hsv=np.concatenate([self._first_hsv, self._last_hsv]),
+            lower_u8=np.concatenate(self._lower_thumbs or [none]),
         )
 
 
@@ -196,7 +205,7 @@ class Scan(StillSettings, Stage):
     """
 
     name: ClassVar[str] = "scan"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     reads: ClassVar[tuple[str, ...]] = ("film_id", "stream", "segment")
     locates: ClassVar[tuple[str, ...]] = ("path",)
     writes: ClassVar = rows.SIGNALS

@@ -13,8 +13,10 @@ from curation import ids, rows
 from curation.engine.stage import KEPT, REJECTED, Fold, Row, Stage, Worker
 from curation.packing import Role, Rules, Shots, Window, pack, roles
 from curation.presets import PRESETS
+from curation.shots.cut_rules import CUT
 
 CONTEXT, TRANSITION, NO_WINDOW, TRIMMED = "context", "transition", "no_window", "trimmed"
+MIXED_FIELDS = "mixed_fields"
 SOFT = ("fade", "dissolve")
 
 TICK_S = 0.005
@@ -127,8 +129,9 @@ def coverage(row: Row, shots: Shots, rules: Rules, windows: Sequence[Window]) ->
     """Spans that tile the film from 0 to its end: what uses them, or why nothing does.
 
     `used_by` names the sequence; `reason` is then null, or `context` for a shot that is no clip. Unused
-    spans have as reason `transition`, `shot_too_short`, `shot_too_long`, `no_window` (usable, but no
-    window has room for it) or the reason of the quality filter.
+    spans have as reason `transition`, `mixed_fields` (a frame of an interlaced film with fields of two
+    shots), `shot_too_short`, `shot_too_long`, `no_window` (usable, but no window has room for it) or the
+    reason of the quality filter.
     """
     used: dict[int, tuple[str, str | None]] = {}
     for window in windows:
@@ -140,7 +143,7 @@ def coverage(row: Row, shots: Shots, rules: Rules, windows: Sequence[Window]) ->
     unused = _reasons(row, shots, rules)
     for i, shot in enumerate(row["shots"]):
         if shot["start_s"] > at:
-            spans.append(_span(at, shot["start_s"], None, TRANSITION))
+            spans.append(_span(at, shot["start_s"], None, _between(row, i)))
         used_by, reason = used.get(i, (None, unused[i]))
         spans.append(_span(shot["start_s"], shot["end_s"], used_by, reason))
         at = shot["end_s"]
@@ -148,6 +151,15 @@ def coverage(row: Row, shots: Shots, rules: Rules, windows: Sequence[Window]) ->
     if end > at + 1e-6:
         spans.append(_span(at, end, None, TRANSITION))
     return spans
+
+
+def _between(row: Row, i: int) -> str:
+    """Why the frames between a shot and the one before it are in neither."""
+    before, shot = row["shots"][i - 1] if i else None, row["shots"][i]
+    if before is None or not row["stream"]["interlaced"]:
+        return TRANSITION
+    is_cut = before["transition_out"] == CUT == shot["transition_in"]
+    return MIXED_FIELDS if is_cut and shot["start_frame"] - before["end_frame"] <= 2 else TRANSITION
 
 
 def _span(start_s: float, end_s: float, used_by: str | None, reason: str | None) -> Row:

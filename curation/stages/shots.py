@@ -26,6 +26,8 @@ WRITES = pa.schema([("shots", pa.list_(rows.SHOT)), ("boundary_models", pa.list_
 class Shots(GradualSettings, CutSettings, Stage):
     """Hard cuts by PySceneDetect's decision logic, fades and dissolves by tests of our own.
 
+    A frame of an interlaced film that holds fields of two shots belongs to neither.
+
     Attributes:
         boundary: "embedded" (no model), "transnetv2" (adds what TransNetV2 finds; extra `shots`), or
             "auto": TransNetV2 where it is installed.
@@ -56,6 +58,7 @@ class Shots(GradualSettings, CutSettings, Stage):
     """
 
     name: ClassVar[str] = "shots"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("film_id", "stream", "segments", "signals")
     locates: ClassVar[tuple[str, ...]] = ("path",)
     writes: ClassVar = WRITES
@@ -122,7 +125,8 @@ def find_shots(signals: Signals, fps: float, settings: Shots, more: Sequence[Gra
     for found in more:
         _add(found, cuts, graduals)
     ordered = [cuts[f] for f in sorted(cuts)]
-    return cut_rules.shot_spans(count, ordered, graduals, min_frames=settings.min_shot_frames)
+    spans = cut_rules.shot_spans(count, ordered, graduals, min_frames=settings.min_shot_frames)
+    return cut_rules.without_mixed(spans, signals.lower_u8) if len(signals.lower_u8) else spans
 
 
 def evenness(signals: Signals) -> np.ndarray:

@@ -329,7 +329,10 @@ def _notes(stream: Row, looked: _Looked, packets: Packets, container: InputConta
         (stream["vfr"], "variable frame rate: times are taken from the frames themselves"),
         (looked.rotation, f"rotated by {stream['rotation']} degrees counter-clockwise for display"),
         (looked.rotation % 90, f"display rotation {looked.rotation} rounded to a right angle"),
-        (stream["interlaced"], "interlaced: signals are taken from one field"),
+        (
+            stream["interlaced"],
+            "interlaced: signals are taken from one field; a frame with fields of two shots is in no clip",
+        ),
         (stream["bit_depth"] > 8, f"{stream['bit_depth']}-bit standard dynamic range"),
         (height % 2 or width % 2, f"odd size {width}x{height}"),
         (sar != "1:1", f"sample aspect ratio {sar}"),

@@ -59,23 +59,25 @@ def is_planar(pix_fmt: str) -> bool:
     return PLANAR.fullmatch(pix_fmt) is not None
 
 
-def grid_of(frame: av.VideoFrame, stream: Row) -> Grid:
+def grid_of(frame: av.VideoFrame, stream: Row, *, lower_field: bool = False) -> Grid:
     """Sample positions of a planar frame: the centres of 36 x 64 cells of the displayed picture.
 
-    Interlaced pictures are sampled on the lines of their first field only.
+    Interlaced pictures are sampled on the lines of one field only: those of the upper one, or the luma
+    alone of the lower one.
     """
     match = PLANAR.fullmatch(frame.format.name)
     assert match is not None
     bits = int(match[2] or 8)
     dtype: Any = np.uint8 if bits == 8 else np.uint16
     planes = frame.planes
-    wanted = planes[:1] if match[1] == "gray" else planes[:3]
+    wanted = planes[:1] if match[1] == "gray" or lower_field else planes[:3]
     index = tuple(
         _offsets(
             (p.height, p.width),
             p.line_size // np.dtype(dtype).itemsize,
             (HEIGHT, WIDTH) if i == 0 else (HEIGHT // 2, WIDTH // 2),
             stream,
+            lower_field,
         )
         for i, p in enumerate(wanted)
     )
@@ -91,13 +93,17 @@ def grid_of(frame: av.VideoFrame, stream: Row) -> Grid:
     )
 
 
-def _offsets(size: tuple[int, int], line: int, cells: tuple[int, int], stream: Row) -> np.ndarray:
+def _offsets(
+    size: tuple[int, int], line: int, cells: tuple[int, int], stream: Row, lower_field: bool
+) -> np.ndarray:
     turns = ROTATE[stream["rotation"]]
     num_rows, num_columns = cells if turns % 2 == 0 else cells[::-1]
     y = ((np.arange(num_rows) + 0.5) * size[0] / num_rows).astype(np.int64)
     x = ((np.arange(num_columns) + 0.5) * size[1] / num_columns).astype(np.int64)
     if stream["interlaced"]:
         y -= y % 2
+    if lower_field:
+        y = np.minimum(y + 1, size[0] - 1)
     return np.rot90(y[:, None] * line + x[None, :], turns).ravel()
 
 

@@ -170,6 +170,7 @@ def test_shots_and_targets_reuse_what_the_story_computed(watched, settings, tmp_
     queried = after["prefix_cache_queries"] - before.get("prefix_cache_queries", 0)
     hit = after["prefix_cache_hits"] - before.get("prefix_cache_hits", 0)
     counted = record["counters"]["captions"]
+    print(f"{hit:,.0f} of {queried:,.0f} prompt tokens came from the cache")  # noqa: T201 - shown with -s
     assert queried == counted["caption_tokens_in"]
     assert hit == counted["caption_tokens_cached"]
     assert queried - hit == counted["caption_tokens_computed"]

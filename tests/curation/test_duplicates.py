@@ -77,6 +77,25 @@ def test_a_damaged_copy_does_not_displace_a_sound_one(rng):
     assert found(small, large) == {("b", 0): ("a", 0)}
 
 
+def test_a_progressive_copy_is_kept_before_a_larger_interlaced_one(rng):
+    large = hashed_film(rng, [6, 5], name="a", width=1920, height=1080)
+    large["stream"]["interlaced"] = True
+    small = copy_of(rng, large, [0, 1], name="b", width=720, height=540)
+    small["shot_scores"][1]["corrupt_share"] = 0.02
+
+    # A damaged copy is rejected by itself as a rule: it must not take the sound one with it.
+    assert found(large, small) == {("a", 0): ("b", 0), ("b", 1): ("a", 1)}
+
+
+def test_of_damaged_copies_the_one_with_the_fewest_corrupt_frames_is_kept(rng):
+    large = hashed_film(rng, [6], name="a", width=1920, height=1080)
+    small = copy_of(rng, large, [0], name="b", width=720, height=540)
+    large["shot_scores"][0]["corrupt_share"] = 0.05
+    small["shot_scores"][0]["corrupt_share"] = 0.02
+
+    assert found(large, small) == {("a", 0): ("b", 0)}
+
+
 def test_distance_is_reported(rng):
     one = hashed_film(rng, [6], name="a")
     other = copy_of(rng, one, [0], bits=6, name="b")

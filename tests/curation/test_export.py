@@ -15,10 +15,14 @@ from PIL import Image
 from curation.engine.stage import BadInput
 from curation.looks import look_size, read_looks
 from curation.stages import export as export_module
+from curation.shots.signals import Signals
 from curation.stages.export import Export
+from curation.stages.scan import scan
+from curation.stages.shots import Shots, find_shots
 from curation.timing import num_frames_16fps, source_of_output
 from curation.video.decode import decode_span, fit_size
-from tests.curation.tiny_film import scanned, sequence_row, shots_of, write_film
+from curation.video.probe import probe
+from tests.curation.tiny_film import scanned, sequence_row, shots_of, texture, write_film, write_interlaced
 from tests.support import scratch, shared
 
 SMALL = Export(height=96, width=160)
@@ -213,6 +217,29 @@ def test_interlaced_and_turned_film_goes_through(tmp_path):
     row.update(crop_width=96, crop_height=160)
     columns, _ = export(row, tmp_path)
     assert [c["num_frames"] for c in columns["clip_files"]] == [17, 17]
+
+
+def found_spans(film) -> list[tuple[int, int]]:
+    """Shots of a film as the line finds them, scanned in segments."""
+    stream, segments, _ = probe(str(film), segment_s=1.0)
+    signals = Signals.concat([scan(str(film), stream, segment)[0] for segment in segments])
+    return [(s.start, s.end) for s in find_shots(signals, stream["fps"], Shots())]
+
+
+@pytest.mark.parametrize("order", ["tff", "bff"])
+def test_cuts_between_fields_lose_a_frame_and_no_sequence(order, tmp_path):
+    """Cuts after 61, 136 and 217 fields: two inside frames 30 and 108, one before frame 68."""
+    film = write_interlaced(tmp_path / "i.mkv", shots_of([61, 75, 81, 83]), order)
+    spans = found_spans(film)
+    assert spans == [(0, 30), (31, 68), (68, 108), (109, 150)]
+    columns, folder = export(sequence_row(film, spans), tmp_path)
+    for seed, made in enumerate(columns["clip_files"]):
+        for picture in pictures(folder, made):
+            unlike = picture[..., 1] - texture(seed)
+            assert np.abs(unlike - np.median(unlike)).mean() < 4
+    with pytest.raises(BadInput, match="export_failed"):  # the mixed frames are the next or the last shot's
+        whole = [(0, 31), (31, 68)] if order == "bff" else [(0, 30), (30, 68)]
+        export(sequence_row(film, whole), tmp_path / "whole")
 
 
 def test_real_cuts_of_big_buck_bunny(tmp_path):

@@ -22,6 +22,7 @@ from curation.stages.titles import Titles
 from curation.video.decode import decode_span, to_bgr
 from curation.video.probe import probe
 from tests.curation.test_decode import STREAMS
+from tests.curation.tiny_film import shots_of, write_interlaced
 from tests.footage import add_video, encode, film, pictures
 from tests.odd_inputs import corrupt_packets, rotated
 from tests.support import scratch
@@ -54,6 +55,23 @@ def test_segments_merge_to_the_unsplit_scan(name, tmp_path):
     one, tally = scan(str(path), stream, whole(stream), options=options)
     assert (len(one), tally.frames, tally.errors) == (100, 100, 0)
     assert_same(Signals.concat(parts), one)
+
+
+def test_an_interlaced_film_leaves_both_fields_and_no_other_does(tmp_path):
+    path = write_interlaced(tmp_path / "i.mkv", shots_of([61, 75]), "tff")
+    stream, segments, _ = probe(str(path), segment_s=0.4)
+    parts = [scan(str(path), stream, segment)[0] for segment in segments]
+    one, _ = scan(str(path), stream, whole(stream))
+    assert len(segments) > 1
+    assert_same(Signals.concat(parts), one)
+    assert one.lower_u8.shape == one.thumbs_u8.shape
+    apart = np.abs(one.lower_u8.astype(int) - one.thumbs_u8).mean(axis=(1, 2))
+    assert np.argmax(apart) == 30
+    assert apart[30] > 20
+    assert np.delete(apart, 30).max() < 5
+    assert one.span(29, 31).lower_u8.tolist() == one.lower_u8[29:31].tolist()
+    progressive, _ = scanned(film(tmp_path / "p.mp4", count=24))
+    assert len(progressive.lower_u8) == 0
 
 
 def test_a_scan_says_what_straightforward_arithmetic_says(tmp_path):

@@ -36,6 +36,21 @@ def account(row):
     ]
 
 
+def test_frames_with_two_shots_fields_are_accounted_for(tmp_path):
+    tick = 1 / 24
+    row = film([9, 8, 9, 7], gaps_s=[0, tick, 1, tick])
+    row["stream"]["interlaced"] = True
+
+    (window,) = sequenced(row, tmp_path)["windows"]
+
+    assert window["num_shots"] == 4
+    spans = account(sequenced(row, tmp_path))
+    reasons = [(length, reason) for length, _, reason in spans if reason]
+    assert reasons == [(0.042, "mixed_fields"), (1.0, "transition"), (0.042, "mixed_fields")]
+    row["stream"]["interlaced"] = False
+    assert {s["reason"] for s in sequenced(row, tmp_path)["coverage"]} == {None, "transition"}
+
+
 def test_windows_and_coverage(tmp_path):
     row = film([3, 8, 9, 7, 8, 20, 8, 2], gaps_s=[0, 0, 0, 1, 0, 0, 0, 0])
     row = usable(row, {5: "too_dark"})
