@@ -56,10 +56,9 @@ def main(order: CacheOrder, *, on_ray: bool, device: str | None, verify: bool, o
         verify: read every byte of what is there.
         official: also write the sequences there, in the official JSON form.
     """
-    from curation.optional import require
+    from memento_model.packages import require_packages
 
-    for package in ("torch", "safetensors"):
-        require(package, extra="train")
+    require_packages("torch", "safetensors")
     config = make_config(order)
     console = Console(soft_wrap=True, markup=False, highlight=False)
     inputs = _read(config, console)

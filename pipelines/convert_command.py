@@ -21,10 +21,9 @@ def main(source: Path, target: Path, to: str, *, merge: Path | None, dtype: str)
         CheckpointError: a wrong or partial source, an unknown form or type, or a target that exists.
         MissingExtra: the model's packages are not installed.
     """
-    from curation.optional import require
+    from memento_model.packages import require_packages
 
-    for package in ("torch", "safetensors", "diffusers", "peft"):
-        require(package, extra="train")
+    require_packages("torch", "safetensors", "diffusers", "peft")
     import torch
 
     from memento_model.checkpoints.convert import Options, convert

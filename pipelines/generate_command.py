@@ -77,7 +77,7 @@ def main(order: Order, named: Mapping[str, Any] | None = None, console: Console 
         MissingExtra: the model's packages are not installed.
         LaunchError: several processes do not fit the model, or one was lost.
     """
-    from curation.optional import require
+    from memento_model.packages import require_packages
 
     console = console or Console(soft_wrap=True, markup=False, highlight=False)
     if not is_first():  # what a user gets wrong is told once; torchrun ends the others then
@@ -85,8 +85,7 @@ def main(order: Order, named: Mapping[str, Any] | None = None, console: Console 
             _sample_along(order, named or {}, world)
         return []
     stories = read_stories(order.stories, console)
-    for package in ("torch", "safetensors", "diffusers", "peft", "ftfy"):
-        require(package, extra="train")
+    require_packages()
     from pipelines.generate_settings import may_contradict, settings_of
 
     settings_of(order, None)  # a wrong setting is told before weights are read

@@ -74,11 +74,10 @@ def main(order: Order, console: Console | None = None) -> list[Path]:
         StopRun, SettingsError, DataError, CheckpointError, WeightsMissing, MissingExtra, LaunchError: with
             one line for the user; what is written can be gone on from.
     """
-    from curation.optional import require
+    from memento_model.packages import require_packages
 
     console = console or Console(soft_wrap=True, markup=False, highlight=False)
-    for package in ("torch", "safetensors", "diffusers", "peft", "ftfy"):
-        require(package, extra="train")
+    require_packages()
     from memento_model.distributed.launch import launched
     from pipelines.train_settings import configs
 
