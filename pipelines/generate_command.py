@@ -85,7 +85,7 @@ def main(order: Order, named: Mapping[str, Any] | None = None, console: Console 
             _sample_along(order, named or {}, world)
         return []
     stories = read_stories(order.stories, console)
-    require_packages()
+    require_packages(say=console.print)
     from pipelines.generate_settings import may_contradict, settings_of
 
     settings_of(order, None)  # a wrong setting is told before weights are read
@@ -240,7 +240,8 @@ def _generate(
     facts = PageFacts(settings=settings, compat=compat, model=loaded.facts, warnings=loaded.warnings)
     num = len(story.shots)
     name = textwrap.shorten(printable(story.story_name), 100, placeholder="...")
-    console.print(f"{name}: {num} {'shot' if num == 1 else 'shots'} into {folder}")
+    share = f"{order.shots} of " if order.shots and order.shots < num else ""
+    console.print(f"{name}: {share}{num} {'shot' if num == 1 else 'shots'} into {folder}")
     with plain_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with only_run(folder):

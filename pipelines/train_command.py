@@ -77,7 +77,7 @@ def main(order: Order, console: Console | None = None) -> list[Path]:
     from memento_model.packages import require_packages
 
     console = console or Console(soft_wrap=True, markup=False, highlight=False)
-    require_packages()
+    require_packages(say=console.print)
     from memento_model.distributed.launch import launched
     from pipelines.train_settings import configs
 
@@ -225,7 +225,7 @@ def read(config: TrainConfig, world: World, console: Console) -> TrainInputs:
         inputs = read_inputs(config)
 
         def progress(what: str, done: int, total: int) -> None:
-            if done == total or done % max(1, total // 10) == 0:
+            if 4 * done // total > 4 * (done - 1) // total:  # four lines, however much there is
                 console.print(f"  encoding {what}: {done} of {total}")
 
         inputs, _ = fill_cache(config, inputs, progress=progress)

@@ -225,9 +225,19 @@ class Recorder:
 
 
 def line(run: Run, values: Mapping[str, float], left_s: float) -> str:
-    """A step for a person."""
+    """A step for a person.
+
+    Not every sample has a subject to reconstruct, so over a few samples the loss moves with their share.
+    """
     shown = [f"step {run.step}/{run.config.steps}", f"loss {values['loss']:.4f}"]
-    shown += [f"{part} {values[part]:.4f}" for part in PARTS[1:3] if part in values]
+    weights = {"identity": run.config.objective.identity_weight, "memory": run.config.objective.memory_weight}
+    made = [f"target {values['target']:.4f}"]
+    made += [
+        f"{weight:g} x {part} {values[part]:.4f} in {values[f'{part}_share']:.0%} of samples"
+        for part, weight in weights.items()
+        if weight and part in values
+    ]
+    shown[-1] += f" ({' + '.join(made)})"
     shown += [f"norm {values['grad_norm']:.2f}", f"{values['tokens_per_s']:.0f} tokens/s"]
     if "mfu" in values:
         shown.append(f"MFU {values['mfu']:.0%}")
@@ -266,6 +276,8 @@ def summary(rows: Sequence[Sequence[float]], prefix: str = "") -> dict[str, floa
     for column, name in enumerate(PARTS, 1):
         if values := [row[column] for row in rows if not math.isnan(row[column])]:
             made[prefix + name] = sum(values) / len(values)
+            if name in PARTS[2:]:
+                made[f"{prefix}{name}_share"] = len(values) / len(rows)
     for low, high in itertools.pairwise(BANDS):
         if values := [row[2] for row in rows if low <= row[0] < high]:
             made[f"{prefix}target_t{low}-{high}"] = sum(values) / len(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from dataclasses import replace
 
@@ -68,8 +69,22 @@ def test_summary_by_part_and_noise_level():
     nan = math.nan
     rows = [[100.0, 3.0, 1.0, 4.0, nan], [800.0, 5.0, 3.0, nan, nan]]
     assert summary(rows) == {
-        "loss": 4.0, "target": 2.0, "identity": 4.0, "target_t0-250": 1.0, "target_t750-900": 3.0
+        "loss": 4.0, "target": 2.0, "identity": 4.0, "identity_share": 0.5, "target_t0-250": 1.0,
+        "target_t750-900": 3.0,
     }  # fmt: skip
+
+
+def test_the_parts_of_a_line_add_up_to_its_loss(tmp_path):
+    said = []
+    made = config(steps=5, watch=replace(config().watch, log_every=5))
+    run = run_of(replace(made, objective=replace(made.objective, identity_weight=4.0)))
+    fit(run, Recorder(tmp_path, said.append), Quiet())
+    found = re.search(
+        r"loss ([\d.]+) \(target ([\d.]+) \+ 4 x identity ([\d.]+) in (\d+)% of samples\)", said[0]
+    )
+    assert found, said
+    loss, target, identity, share = map(float, found.groups())
+    assert loss == pytest.approx(target + 4 * identity * share / 100, rel=1e-3)
 
 
 def test_the_log_is_cut_where_a_run_goes_on(tmp_path):
