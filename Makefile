@@ -11,11 +11,32 @@ BIN := $(VENV)/bin
 MEMENTO := $(BIN)/memento
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
+# TIER=full installs what the best tier of a target needs and downloads its weights; otherwise nothing is
+# downloaded but packages. What a graphics card alone can run is left out where there is none.
+TIER ?= embedded
+ifneq ($(TIER),embedded)
+ifneq ($(TIER),full)
+$(error TIER is '$(TIER)': say TIER=full, or leave it out)
+endif
+endif
+full = $(if $(filter full,$(TIER)),$(1))
+GPU := $(call full,$(shell nvidia-smi -L 2>/dev/null | head -n 1))
+EXTRAS_curate := shots,aesthetic$(if $(GPU),$(comma)caption)
+EXTRAS_train := train
+EXTRAS_generate := train
+EXTRAS_eval := eval
+WEIGHTS_curate := yolox_nano osnet_x0_25 face_yunet mobilefacenet clip-l14 $(if $(GPU),qwen3_vl_8b)
+WEIGHTS_train := wan22_i2v_a14b
+WEIGHTS_generate := wan22_i2v_a14b wan22_t2v_a14b memento
+WEIGHTS_eval := --eval memento
+
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-train curate train generate eval query doctor check test test-slow bench clean
+.PHONY: help setup setup-train full-curate full-train full-generate full-eval curate train generate eval query doctor check test test-slow bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@echo
+	@echo 'TIER=full with curate, train, generate or eval: install and download what the best tier needs (docs/tiers.md)'
 
 setup: $(STAMP)  ## install into $(VENV)
 	@:
@@ -30,21 +51,26 @@ $(STAMP): pyproject.toml
 setup-train:  ## what the model needs as well (torch, diffusers, ...)
 	@$(MAKE) --no-print-directory setup EXTRAS=$(if $(findstring train,$(EXTRAS)),$(EXTRAS),$(EXTRAS)$(comma)train)
 
-curate: setup  ## films to dataset: make curate FILMS=/path/to/films [PRESET=...] [OUTPUT=...] [ARGS=...]
-	@$(MEMENTO) curate "$$FILMS" $(if $(PRESET),--preset $(PRESET)) $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
+full-curate full-train full-generate full-eval: full-%:
+	@$(MAKE) --no-print-directory setup EXTRAS=$(EXTRAS)$(comma)$(EXTRAS_$*)
+	@$(MEMENTO) weights pull $(WEIGHTS_$*)
 
-train: setup-train  ## dataset to model: make train [RECIPE=debug] [DATASET=...] [OUTPUT=...] [ARGS=...]
+curate: $(or $(call full,full-curate),setup)  ## films to dataset: make curate FILMS=/path/to/films [PRESET=...] [OUTPUT=...] [ARGS=...]
+	@$(MEMENTO) curate "$$FILMS" $(call full,--set shots.boundary=auto) $(if $(PRESET),--preset $(PRESET)) \
+	  $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
+
+train: $(or $(call full,full-train),setup-train)  ## dataset to model: make train [RECIPE=debug] [DATASET=...] [OUTPUT=...] [ARGS=...]
 	@$(MEMENTO) train $(or $(RECIPE),debug) $(if $(DATASET),--dataset "$(DATASET)") $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
 
 generate: export STORY := $(STORY)
-generate: setup-train  ## story script to film: make generate [STORY=file.json] [OUTPUT=...] [ARGS=...]
-	@$(MEMENTO) generate $(if $(STORY),"$$STORY") $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
+generate: $(or $(call full,full-generate),setup-train)  ## story script to film: make generate [STORY=file.json] [OUTPUT=...] [ARGS=...]
+	@$(MEMENTO) generate $(if $(STORY),"$$STORY") $(call full,--adapter memento) $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
 
 # Without METHODS, what make generate left is evaluated; if it left nothing, it runs first.
-eval: setup  ## score videos, write a report: make eval [METHODS="a=dir b=dir"] [STORIES=dir] [OUTPUT=...] [ARGS=...]
+eval: $(or $(call full,full-eval),setup)  ## score videos, write a report: make eval [METHODS="a=dir b=dir"] [STORIES=dir] [OUTPUT=...] [ARGS=...]
 	$(if $(strip $(METHODS)),,@ls out/generate/*/story.json >/dev/null 2>&1 || { \
 	  echo 'No story in out/generate: make generate runs first.'; \
-	  $(MAKE) --no-print-directory generate STORY= OUTPUT= ARGS=; })
+	  $(MAKE) --no-print-directory generate TIER=embedded STORY= OUTPUT= ARGS=; })
 	@$(MEMENTO) eval $(METHODS) $(if $(STORIES),--stories "$(STORIES)") $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
 
 query: setup  ## canned questions about the demo dataset; ask your own with memento query

@@ -221,9 +221,9 @@ def video_facts(path: Path) -> VideoFacts | str:
             size = sum(packet.size for packet in container.demux(video))
             matrix = _matrix(getattr(video.codec_context, "colorspace", None))
     except BadInput as bad:
-        return f"{bad.detail or path}: write the video again"
+        return f"{bad.detail or path}; write the video again"
     except (av.error.FFmpegError, OSError) as error:
-        return f"{path}: cannot be read ({error}): write the video again"
+        return f"{path}: cannot be read ({error}); write the video again"
     return VideoFacts(
         sha256=sha256_of(path),
         frames=stream["num_packets"],

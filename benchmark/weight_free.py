@@ -204,7 +204,7 @@ def measure(submission: Submission) -> tuple[dict[str, dict[ShotKey, ShotNumbers
         try:
             numbers = measure_clips([clip for _, _, clip in entries])
         except (BadInput, ValueError) as error:
-            faults.append(f"{path}: {getattr(error, 'detail', '') or error}: write the video again")
+            faults.append(f"{path}: {getattr(error, 'detail', '') or error}; write the video again")
             continue
         for (key, shot, _), measured in zip(entries, numbers, strict=True):
             found.setdefault(key, {})[shot] = measured

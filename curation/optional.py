@@ -27,14 +27,19 @@ def require(module: str, *, extra: str) -> ModuleType:
 
 def install_command(extra: str) -> str:
     """What to type in the project's folder to get the packages of an extra."""
-    return f"{_installer()} pip install -e '.[{extra}]'"
+    return f"{_as_typed('uv')} pip install -e '.[{extra}]'"
 
 
-def _installer() -> str:
-    """How `uv` is called from here: it lies beside Python, which an environment that is not active hides."""
-    beside = Path(sys.executable).with_name("uv")
-    if shutil.which("uv") or not beside.is_file():
-        return "uv"
+def own_command(rest: str) -> str:
+    """What to type for `memento REST`, wherever the command lies."""
+    return f"{_as_typed('memento')} {rest}"
+
+
+def _as_typed(name: str) -> str:
+    """How a program beside Python is called from here; where no environment is active, PATH lacks it."""
+    beside = Path(sys.executable).with_name(name)
+    if shutil.which(name) or not beside.is_file():
+        return name
     inside = beside.is_relative_to(Path.cwd())
     return os.path.relpath(beside) if inside else str(beside)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation import weights
+from curation.optional import own_command
 from curation.weights import WeightsMissing
 
 FILES = ("*.json", "*.jinja", "*.safetensors", "merges.txt", "LICENSE*")
@@ -199,7 +200,7 @@ def resolve(model: str, revision: str = "", *, allow_download: bool = False, rea
     pin = f"@{revision}" if revision else ""
     raise WeightsMissing(
         f"{model} is not on this machine (looked for: {state}); get it with: "
-        f"memento weights pull {known or model}{pin}"
+        f"{own_command('weights pull')} {known or model}{pin}"
     )
 
 

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from curation.optional import own_command
+
 FOLDER_VARIABLE = "MEMENTO_WEIGHTS"
 PULL_TIMEOUT_S = 60.0
 
@@ -168,7 +170,8 @@ def find(name: str, path: str | None = None) -> Path | None:
             if sha256_of(place) != made.sha256:
                 raise WeightsDamaged(
                     f"{name}: {place} is damaged or another file (SHA-256 {sha256_of(place)[:12]}..., "
-                    f"expected {made.sha256[:12]}...); remove it and run: memento weights pull {name}"
+                    f"expected {made.sha256[:12]}...); remove it and run: "
+                    f"{own_command('weights pull')} {name}"
                 )
             return place
     return None
@@ -189,7 +192,7 @@ def resolve(name: str, path: str | None = None, *, allow_download: bool = False)
     places = ", ".join(str(p) for p in candidates(name))
     raise WeightsMissing(
         f"{name} ({entry(name).what}) is not on this machine (looked for {places}); get it with: "
-        f"memento weights pull {name}"
+        f"{own_command('weights pull')} {name}"
     )
 
 

@@ -163,4 +163,8 @@ def nothing_found(spec: MethodSpec, submission: Submission, stories: Mapping[str
         why = (
             f"{counted(len(submission.ignored), 'video is no shot', 'videos are no shots')}: {name}: {reason}"
         )
+        why += (
+            "; name the layout, such as NAME=FOLDER:{story}/shot_{index}.mp4, or for videos of several "
+            "shots write ranges.json (docs/evaluate.md, Methods)"
+        )
     return f"{spec.name}: no shot found in {spec.path}: {why}"

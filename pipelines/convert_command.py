@@ -26,14 +26,15 @@ def main(source: Path, target: Path, to: str, *, merge: Path | None, dtype: str)
     require_packages("torch", "safetensors", "diffusers", "peft")
     import torch
 
+    from memento_model.checkpoints.choice import open_weights
     from memento_model.checkpoints.convert import Options, convert
-    from memento_model.checkpoints.load import CheckpointError, open_checkpoint
+    from memento_model.errors import CheckpointError
 
     if dtype not in TYPES:
         raise CheckpointError(f"no type {dtype!r}; there are: {', '.join(TYPES)}")
     chosen = TYPES[dtype]
     options = Options(
-        merge=open_checkpoint(merge) if merge else None, dtype=getattr(torch, chosen) if chosen else None
+        merge=open_weights(merge) if merge else None, dtype=getattr(torch, chosen) if chosen else None
     )
     for line in convert(source, target, to, options):
         print(line)

@@ -145,7 +145,7 @@ def resolve(
         StopRun, WeightsMissing, MissingExtra: a model or server that was asked for cannot be had.
     """
     datasets = BUILT_IN | (load(config) if config.exists() or config != DEFAULT_CONFIG else {})
-    name, dataset = _dataset(films, datasets, config)
+    name, dataset, note = _dataset(films, datasets, config)
     chosen = preset or dataset.preset
     if chosen not in PRESETS:
         raise SettingsError(f"preset {chosen!r} does not exist{suggestion(chosen, PRESETS)}")
@@ -161,7 +161,10 @@ def resolve(
         output=(output or Path(dataset.output or f"out/{name}")).absolute(),
         preset=chosen,
         plan=plan([step for step, _ in settled], SOURCE),
-        notes=tuple([*(note for _, note in settled if note), *_ignored([step for step, _ in settled])]),
+        notes=(
+            *(line for line in (note, *(line for _, line in settled)) if line),
+            *_ignored([step for step, _ in settled]),
+        ),
     )
 
 
@@ -173,16 +176,23 @@ def _ignored(steps: list[Stage | Fold]) -> Iterator[str]:
             yield f"filters.min_aesthetic {step.min_aesthetic:g} has no effect: there are no aesthetic scores"
 
 
-def _dataset(films: list[str], datasets: dict[str, Dataset], config: Path) -> tuple[str, Dataset]:
+def _dataset(films: list[str], datasets: dict[str, Dataset], config: Path) -> tuple[str, Dataset, str]:
+    """The name of the dataset, what it is, and one line where both could be taken for another one."""
     if len(films) == 1 and films[0] in datasets:
-        return films[0], datasets[films[0]]
+        name = films[0]
+        there = f"{name} is the dataset of that name; for the file or folder here write ./{name}"
+        return name, datasets[name], there if os.path.lexists(name) else ""
     looks_like_a_name = len(films) == 1 and not any(c in films[0] for c in "/*?.")
     if looks_like_a_name and not os.path.lexists(films[0]):
         raise SettingsError(
             f"{films[0]!r} is neither a file or folder nor a dataset of {config}"
             + suggestion(films[0], datasets)
         )
-    return dataset_name(films), Dataset(films=films)
+    own = name = dataset_name(films)
+    while name in datasets:  # its folder is that of other films
+        name += "_films"
+    note = f"{own} is the name of another dataset: this one is called {name}" if name != own else ""
+    return name, Dataset(films=films), note
 
 
 def dataset_name(films: list[str]) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from curation import weights
-from curation.optional import available, install_command
+from curation.optional import available, install_command, own_command
 from pipelines.terminal import make_console, print_line
 
 
@@ -77,7 +77,7 @@ def detector() -> Part:
     name, choice = "subject detection", choose("auto")
     if choice.backend == "opencv":
         runs = version("opencv-python-headless")
-        return Part(name, "embedded", runs, ("memento weights pull yolox_nano",))
+        return Part(name, "embedded", runs, (own_command("weights pull yolox_nano"),))
     return Part(name, "full", choice.backend)
 
 
@@ -92,7 +92,7 @@ def appearance() -> Part:
     missing = [one for one in ("osnet_x0_25", "face_yunet", "mobilefacenet") if weights.find(one) is None]
     if not missing:
         return Part(name, "full", "OSNet, YuNet, MobileFaceNet")
-    pulls = tuple(f"memento weights pull {one}" for one in missing)
+    pulls = tuple(own_command(f"weights pull {one}") for one in missing)
     return Part(name, "embedded", "colour and layout", pulls)
 
 
@@ -107,7 +107,7 @@ def captions() -> Part:
         "captions",
         "embedded",
         "describer, from measured facts",
-        (install_command("caption"), "memento weights pull qwen3_vl_8b"),
+        (install_command("caption"), own_command("weights pull qwen3_vl_8b")),
         f"a GPU is needed; without one, curate --endpoint URL of a server ({choice.why.split(' (')[0]})",
     )
 
@@ -121,7 +121,7 @@ def aesthetics() -> Part:
         return Part(name, "full", "CLIP ViT-L/14 and LAION's linear head")
     missing = [package for package in ("torch", "transformers") if not available(package)]
     install = [install_command("aesthetic")] if missing else []
-    return Part(name, "off", "none: the column is null", (*install, f"memento weights pull {CLIP}"))
+    return Part(name, "off", "none: the column is null", (*install, own_command(f"weights pull {CLIP}")))
 
 
 def generator() -> Part:
@@ -174,7 +174,7 @@ def story_scripts() -> Part:
     runs = f"{count} stories in {STBENCH}" if count else "the story of make generate; any of your own"
     if count >= 30:
         return Part("benchmark's scripts", "full", runs)
-    return Part("benchmark's scripts", "embedded", runs, ("memento stbench",), "tells how to get them")
+    return Part("benchmark's scripts", "embedded", runs, (own_command("stbench"),), "tells how to get them")
 
 
 PARTS: tuple[Callable[[], Part], ...] = (

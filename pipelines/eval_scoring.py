@@ -36,12 +36,19 @@ def find_encoders(order: Order, chosen: Preset) -> EncoderSet:
     """The encoders that are here.
 
     Raises:
-        SettingsError: an encoder or device that does not exist.
+        SettingsError: an encoder or device that does not exist, or a file with weights that cannot be used.
     """
+    from benchmark.encoders.weights import NO_PACKAGE
+
     try:
-        return _factory(order, chosen)(device=order.device)
+        found = _factory(order, chosen)(device=order.device)
     except ValueError as error:
         raise SettingsError(str(error)) from error
+    for text in order.weights:
+        told = found.missing.get(text.partition("=")[0], "")
+        if told and NO_PACKAGE not in told:  # a file that was named is a mistake, not a lack
+            raise SettingsError(f"--weights {text}: {told}")
+    return found
 
 
 def _factory(order: Order, chosen: Preset) -> Any:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from curation.engine.stage import StopRun
+from curation.optional import own_command
 from curation.stories.script import StoryScript, as_json
 from pipelines.generate_inputs import MARKER, check_folder, read_references, read_stories
 from pipelines.generate_progress import Progress
@@ -116,7 +117,8 @@ def _make_films(
     if not order.stories and loaded.retelling:
         script, pictures = loaded.retelling
         model = f" --model {named['model']}" if named.get("model") else ""
-        differing.append(f"see what it did learn: memento generate {script} --reference {pictures}{model}")
+        again = f"{own_command('generate')} {script} --reference {pictures}{model}"
+        differing.append(f"see what it did learn: {again}")
     loaded = replace(loaded, warnings=(*loaded.warnings, *differing))
     for name, value in loaded.facts.items():
         console.print(f"{name}: {value}", style="dim")

@@ -16,6 +16,7 @@ from benchmark.study.kit import ANSWERS, KEY, PAGES, StudyError, StudySettings, 
 from benchmark.study.results import Agreement, Share, Verdict, as_json, correlations, metric_values, verdicts
 from benchmark.words import counted
 from curation.engine.stage import StopRun
+from curation.optional import own_command
 from pipelines.benchmark_inputs import find_stories, nothing_found, parse_methods, read_methods
 
 SHOWN_METRICS = 8
@@ -59,7 +60,7 @@ def make(methods: Sequence[str], stories: Sequence[Path], output: Path, settings
         except StudyError as error:
             raise StopRun(str(error)) from error
         except BadInput as bad:
-            raise StopRun(f"{bad.detail or bad}: write the video again") from bad
+            raise StopRun(f"{bad.detail or bad}; write the video again") from bad
         except OSError as error:
             told = error.strerror or str(error)
             raise StopRun(
@@ -76,7 +77,7 @@ def make(methods: Sequence[str], stories: Sequence[Path], output: Path, settings
         f"Give each rater the folder {output / PAGES} and {which} "
         f"(index.html#rater={min(3, raters)} fills it in).\n"
         f"Keep {output / KEY} to yourself: it says which film is whose.\n"
-        f"When files come back: memento study read {output / ANSWERS}/*.json --key {output / KEY}"
+        f"When files come back: {own_command('study read')} {output / ANSWERS}/*.json --key {output / KEY}"
     )
     return study.page
 
@@ -188,7 +189,7 @@ def agreement_table(agreements: Sequence[Agreement]) -> Table:
     for criterion in dict.fromkeys(one.criterion for one in agreements):
         for one in [a for a in agreements if a.criterion == criterion][:SHOWN_METRICS]:
             table.add_row(
-                criterion, one.metric, _number(one.rho), f"{_number(one.low)} to {_number(one.high)}",
+                criterion, one.metric, _number(one.rho), _between(one.low, one.high),
                 str(one.cells),
             )  # fmt: skip
     return table
@@ -202,3 +203,7 @@ def percent(share: Share, *, signed: bool = False) -> str:
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def _between(low: float, high: float) -> str:
+    return "-" if math.isnan(low) or math.isnan(high) else f"{low:.2f} to {high:.2f}"

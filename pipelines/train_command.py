@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from curation.engine.stage import StopRun
+from curation.optional import own_command
 
 if TYPE_CHECKING:
     from memento_model.distributed.launch import World
@@ -112,11 +113,11 @@ def tell_what_next(config: TrainConfig, console: Console) -> None:
     output = Path(config.output)
     found = output.is_relative_to(TRAINED)  # where memento generate looks
     model = "" if found else f" --model {output}"
-    console.print(f"Tell a story with it: memento generate{model}")
+    console.print(f"Tell a story with it: {own_command('generate')}{model}")
     retold = output / FOLDER
     if (retold / SCRIPT).is_file():
         console.print(
-            "Have it tell what it was trained on, in the words it knows: memento generate "
+            f"Have it tell what it was trained on, in the words it knows: {own_command('generate')} "
             f"{retold / SCRIPT} --reference {retold / REFERENCES}{model}"
         )
 
@@ -312,7 +313,7 @@ def show_plan(config: TrainConfig, console: Console, *, whole: bool) -> None:
         console.print(_plan_table(config))
     if whole and needs.total >= SMALL_GIB:
         names = "|".join(machine.name for machine in MACHINES)
-        console.print(f"Train it so: memento train {config.name} --memory {names}")
+        console.print(f"Train it so: {own_command('train')} {config.name} --memory {names}")
 
 
 def _tera(operations: float) -> str:

@@ -13,7 +13,7 @@ from rich.text import Text
 from benchmark.encoders import weights as encoders
 from curation import repositories, weights
 from curation.config import SettingsError, suggestion
-from curation.optional import MissingExtra
+from curation.optional import MissingExtra, own_command
 from curation.weights import WeightsDamaged, WeightsMissing
 from memento_model.checkpoints import released
 from pipelines.terminal import make_console, print_line
@@ -68,9 +68,10 @@ def show() -> None:
     for one in found:
         if one.place is not None:
             print_line(console, f"{one.name}: {one.place}")
-    print_line(console, "Fetch some with: memento weights pull NAME NAME ...")
+    print_line(console, f"Fetch some with: {own_command('weights pull')} NAME NAME ...")
     print_line(
-        console, "All that memento eval needs: memento weights pull --eval memento (or another preset)"
+        console,
+        f"All that memento eval needs: {own_command('weights pull')} --eval memento (or another preset)",
     )
 
 
@@ -124,7 +125,7 @@ def pull(names: Sequence[str], evaluation: str = "") -> bool:
             failed.append(name)
     if failed:
         here = f"{len(wanted) - len(failed)} of {len(wanted)} are here"
-        print_line(console, f"{here}; try the rest again: memento weights pull {' '.join(failed)}")
+        print_line(console, f"{here}; try the rest again: {own_command('weights pull')} {' '.join(failed)}")
     return not failed
 
 

@@ -82,8 +82,6 @@ class Check:
     @property
     def line(self) -> str:
         """For doctor and reports."""
-        if self.reason:
-            return f"{self.name}: not checked: {self.reason}"
         fault = "" if self.ok else f": WRONG, at most {self.tolerance:g} is in order; scores would be others"
         return f"{self.name}: {self.unit.format(f'{self.drift:.2g}')}{fault}"
 
@@ -95,6 +93,8 @@ PICTURES = "pictures within {} of 255 levels of reference"
 def certificate_lines(device: str = "cpu", precision: str = "fp32") -> list[str]:
     """How far this installation is from reference numbers, for doctor and reports; a line each.
 
+    What could not be checked shares a line with all that lack the same.
+
     Results are remembered beside the weights as long as the versions of the packages stay the same.
 
     Args:
@@ -105,7 +105,10 @@ def certificate_lines(device: str = "cpu", precision: str = "fp32") -> list[str]
     if known := memo.get(key):
         return json.loads(known)
     checks = certificate(device, precision)
-    lines = [check.line for check in checks]
+    lines = [check.line for check in checks if not check.reason]
+    for reason in dict.fromkeys(check.reason for check in checks if check.reason):
+        names = [check.name for check in checks if check.reason == reason]
+        lines.append(f"not checked ({reason}): {', '.join(names)}")
     if all(check.ok for check in checks):
         memo.put(key, json.dumps(lines))
     return lines

@@ -21,7 +21,7 @@ from benchmark.encoders.base import ClipEncoder, EncodersMissing, FrameEncoder
 from benchmark.encoders.memo import FileFacts
 from benchmark.encoders.pixels import VICLIP, Recipe, clip_recipe, dinov2_recipe
 from benchmark.encoders.running import PRECISIONS, Clips, Frames, Runner
-from benchmark.encoders.weights import TABLE, find
+from benchmark.encoders.weights import NO_PACKAGE, TABLE, find
 from benchmark.evaluation import EncoderFact
 from benchmark.metrics import readings
 from benchmark.presets import Preset, metrics_of
@@ -229,7 +229,7 @@ def _source(name: str, path: str, random: bool) -> _Source:
 def _require_packages() -> None:
     """Raise `MissingExtra` unless all packages are installed; none is imported."""
     if absent := [package for package in PACKAGES if not available(package)]:
-        raise MissingExtra(f"{', '.join(absent)} not installed; get it with: {install_command('eval')}")
+        raise MissingExtra(f"{', '.join(absent)} {NO_PACKAGE}; get it with: {install_command('eval')}")
 
 
 @functools.cache

@@ -168,6 +168,10 @@ TABLE: dict[str, Encoder] = {
         ),
     ),
 }
+NO_PACKAGE = "not installed"
+"""What the line for an encoder says whose packages are missing."""
+REMOVE = "remove it and run:"
+"""What the line for a damaged file ends with: before a download a person must do something."""
 TORCHSCRIPT = frozenset(
     file.sha256
     for one in TABLE.values()
@@ -302,7 +306,7 @@ def _checked(name: str, path: Path, file: Published) -> Found:
     if expected and found != expected:
         raise WeightsDamaged(
             f"{name}: {path} is damaged or another file (SHA-256 {found[:12]}..., expected "
-            f"{expected[:12]}...); remove it and run: {command(name)}"
+            f"{expected[:12]}...); {REMOVE} {command(name)}"
         )
     return _noted(name, path, found)
 

@@ -87,7 +87,7 @@ def _looked(path: Path) -> dict[str, Any] | str:
     try:
         state = _state(path)  # before, so that a change while it is read is seen the next time
     except OSError as error:
-        return f"{path}: cannot be read ({error.strerror}): write the video again"
+        return f"{path}: cannot be read ({error.strerror}); write the video again"
     facts = video_facts(path)
     return facts if isinstance(facts, str) else {"state": state, "facts": asdict(facts)}
 

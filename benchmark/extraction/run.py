@@ -203,7 +203,7 @@ class _Run:
         """A shot with the length that it has, or why it has none."""
         end = self._end(clip)
         if end and end.fault:
-            return f"{end.fault}: write the video again"
+            return f"{end.fault}; write the video again"
         if clip.id not in self._numbers:
             record = read_checked(numbers_path(self.folder, clip), self._notes.append)
             if record is not None:

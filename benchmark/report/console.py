@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from benchmark.encoders.weights import TABLE, command
+from benchmark.encoders.weights import NO_PACKAGE, REMOVE, TABLE, command
 from benchmark.report.layout import (
     ARROWS,
     DASH,
@@ -70,15 +70,22 @@ def unavailable(data: ReportData) -> str:
         return ""
     titles = "; ".join(dict.fromkeys(metric.title for metric in lacking))
     head = f"Without a number: {counted(len(lacking), 'column')} ({titles})"
-    missing = {one.name: one.missing for one in data.encoders if one.missing}
-    pulls = [name for name in missing if name in TABLE and command(name) in missing[name]]
-    if pulls:
-        return f"{head}. Weights are missing; bring them with: {command(*pulls)}"
+    told = lacking_encoders(data) or "; ".join(dict.fromkeys(metric.reason for metric in lacking))
+    return f"{head}. {told}" if told[:1].isupper() else f"{head}: {told}"
+
+
+def lacking_encoders(data: ReportData) -> str:
+    """What is to be done for the encoders that are not here, in a line; empty if nothing is missing."""
+    missing = {one.name: one.missing for one in data.encoders if one.missing and one.name in TABLE}
     # Encoders that lack the same package say the same.
-    packages = list(dict.fromkeys(text.split(": ")[-1] for text in missing.values()))
+    packages = dict.fromkeys(text.split(": ")[-1] for text in missing.values() if NO_PACKAGE in text)
     if packages:
-        return f"{head}. First the packages, then the weights (docs/evaluate.md): {'; '.join(packages)}"
-    return f"{head}: {'; '.join(dict.fromkeys(metric.reason for metric in lacking))}"
+        return f"First the packages, then the weights (docs/evaluate.md): {'; '.join(packages)}"
+    pulls = [name for name, text in missing.items() if command(name) in text and REMOVE not in text]
+    found = [text for name, text in missing.items() if name not in pulls]
+    if pulls:
+        found.append(f"Weights are missing; bring them with: {command(*pulls)}")
+    return ". ".join(found)
 
 
 def blocks(one: Table, width: int) -> Iterator[RenderableType]:

@@ -27,6 +27,7 @@ def fairness(
     """
     rows = []
     scored = ", ".join(sorted({story.source or "unknown" for story in stories}))
+    against = ", ".join(_PROMPTS.get(form, form) for form in scored.split(", "))
     total = sum(len(story.shots) for story in stories)
     characters = _counted(story.characters_from for story in stories)
     for method in methods:
@@ -42,7 +43,7 @@ def fairness(
                 codec=_counted(f"{v.codec}, {v.pix_fmt}" for v in videos),
                 bitrate=_range([v.bitrate / 1e6 for v in videos if v.bitrate], "{:.2f}", " Mbit/s"),
                 matrix=_counted(v.matrix for v in videos),
-                prompts=f"{told or 'not declared'}; scored against {scored}",
+                prompts=f"{_PROMPTS.get(told, told) or 'not declared'}; scored against {against}",
                 flags=_own_flags(method, videos, told, scored),
                 characters=characters,
             )
@@ -65,10 +66,13 @@ def _own_flags(method: MethodFact, videos: Sequence[Video], told: str, scored: s
     if copies := sum(count for count in same.values() if count > 1):
         found.append(f"{copies} shots share their video with another shot")
     if told and told != scored:
-        found.append(f"made from {told} prompts, scored against {scored} ones")
+        made, against = (_PROMPTS.get(form, form) for form in (told, scored))
+        found.append(f"made from {made} prompts, scored against {against} ones")
     return found
 
 
+_PROMPTS = {"storymem": "StoryMem's (original)", "memento": "Memento's (rewritten)"}
+"""An encoding of scripts -> how a reader knows its prompts."""
 _CONSTANT: Mapping[str, Callable[[Video], Any]] = {
     "frame rates": lambda v: f"{v.fps:.3g}",
     "sizes": lambda v: (v.height, v.width),

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from benchmark.aggregate import ORDERS
 from benchmark.report.charts import drift_chart, drift_scale, heat_scale, interval_plot, legend, radar
+from benchmark.report.console import lacking_encoders
 from benchmark.report.layout import DASH, Table, interval, shown, table, tables
 from benchmark.report.limits import by_method
 from benchmark.report.results import write_text
@@ -70,6 +71,7 @@ def page(data: ReportData) -> str:
         "main": main,
         "free": free,
         "several": several,
+        "bring": lacking_encoders(data),
         "measured": any(not metric.reason for metric in data.columns()),
         "radar": radar(main[data.order]) if several else None,
         "plots": [*_plots(main[data.order]), *_plots(free[data.order])] if several else [],

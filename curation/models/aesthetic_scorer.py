@@ -13,7 +13,7 @@ import numpy as np
 
 from curation import aesthetic_heads, repositories
 from curation.engine.stage import StopRun
-from curation.optional import MissingExtra, available, install_command, require
+from curation.optional import MissingExtra, available, install_command, own_command, require
 from curation.weights import WeightsMissing
 
 AUTO, OFF, CLIP = "auto", "off", "clip-l14"
@@ -55,7 +55,7 @@ def choose(model: str) -> Choice:
     if missing:
         return Choice(OFF, f"{' and '.join(missing)} not installed: {install_command('aesthetic')}")
     if repositories.find(CLIP) is None:
-        return Choice(OFF, f"no weights here: memento weights pull {CLIP}")
+        return Choice(OFF, f"no weights here: {own_command('weights pull')} {CLIP}")
     return Choice(CLIP, "torch, transformers and the weights are here")
 
 
@@ -79,7 +79,7 @@ def folder_of(model: str) -> Path:
     if odd := _unlike(folder):
         raise WeightsMissing(
             f"aesthetic.model: {folder} is not OpenAI's CLIP ViT-L/14 ({odd}); LAION's head was trained on "
-            f"the features of no other: memento weights pull {CLIP}"
+            f"the features of no other: {own_command('weights pull')} {CLIP}"
         )
     return folder
 

@@ -59,32 +59,28 @@ def shot_spans(
 def without_mixed(spans: Sequence[ShotSpan], lower: np.ndarray) -> list[ShotSpan]:
     """The shots of an interlaced film without frames of which one field belongs to the neighbouring shot.
 
-    A cut may fall between the two fields of a frame. The cuts are those of the upper field; the frame on
-    either side of one is mixed if its lower field is more like that of the frame across the cut than like
-    that of its own shot. Such a frame belongs to no shot.
+    The cuts are those of the upper field. Where the lower field changes one frame earlier or later, the cut
+    lies between the two fields of a frame, and this frame belongs to no shot.
 
     Args:
         spans: of `shot_spans`.
         lower: uint8 [N, h, w], small pictures of the lower field of all frames.
     """
-
-    def is_mixed(frame: int, inwards: int) -> bool:
-        own, across = (_difference(lower[frame], lower[frame + step]) for step in (inwards, -inwards))
-        return across < own
-
     out = []
     for span in spans:
         start, end = span.start, span.end
-        if span.transition_in == CUT and end - start > 2 and is_mixed(start, 1):
+        if span.transition_in == CUT and _change_near(start, lower) > start and end - start > 2:
             start += 1
-        if span.transition_out == CUT and end - start > 2 and is_mixed(end - 1, -1):
+        if span.transition_out == CUT and _change_near(end, lower) < end and end - start > 2:
             end -= 1
         out.append(replace(span, start=start, end=end))
     return out
 
 
-def _difference(one: np.ndarray, other: np.ndarray) -> int:
-    return int(np.abs(one.astype(np.int16) - other).sum())
+def _change_near(cut: int, lower: np.ndarray) -> int:
+    """Where the lower field changes most: at the cut, or at the frame before or after it."""
+    near = [frame for frame in (cut, cut - 1, cut + 1) if 0 < frame < len(lower)]
+    return max(near, key=lambda f: int(np.abs(lower[f].astype(np.int16) - lower[f - 1]).sum()))
 
 
 def join(breaks: Sequence[Gradual], num_frames: int, min_frames: int) -> list[Gradual]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -45,7 +46,8 @@ def _identify(row: Row, folder: Folder) -> Row:
     path = row["path"]
     try:
         stamp, size = _stamp(path)
-        sha256 = _remembered(path, stamp, folder)
+        memo_file = _memo_of(path, folder.open(""))
+        sha256 = _known(memo_file, stamp)
         if sha256 is None:
             sha256 = _hash(path)
             folder.count("hashed_bytes", size)
@@ -101,24 +103,34 @@ def _hash_file(file: BinaryIO) -> str:
     return sha256.hexdigest()
 
 
-def _memo(path: str, folder: Folder) -> Path:
+def _memo_of(path: str, root: Path) -> Path:
     name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
-    return folder.open("identify") / name[:2] / f"{name}.json"
+    return root / Identify.name / name[:2] / f"{name}.json"
 
 
-def _remembered(path: str, stamp: dict[str, Any] | None, folder: Folder) -> str | None:
+def is_remembered(path: str, root: Path) -> bool:
+    """Whether the store at `root` knows a file on this machine's disks as it is, so that it need not be read."""
+    if "://" in path or not os.path.isfile(path):
+        return False
+    stamp, _ = _stamp(path)
+    return _known(_memo_of(path, root), stamp) is not None
+
+
+def _known(memo_file: Path, stamp: dict[str, Any] | None) -> str | None:
     if stamp is None:
         return None
     try:
-        memo = json.loads(_memo(path, folder).read_text())
+        memo = json.loads(memo_file.read_text())
         return str(memo["sha256"]) if memo["stamp"] == stamp else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _remember(path: str, stamp: dict[str, Any] | None, sha256: str, folder: Folder) -> None:
-    if stamp is not None:
-        write_atomic(_memo(path, folder), canonical({"stamp": stamp, "sha256": sha256}))
+    # Without a store there was no run yet and this is only a forecast, which must not begin an output folder.
+    if stamp is not None and folder.open("").is_dir():
+        with contextlib.suppress(OSError):  # then the file is read again, which is all
+            write_atomic(memo, canonical({"stamp": stamp, "sha256": sha256}))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,6 +163,30 @@ def _with_adapter(sources: Sources, adapter: str | None) -> Sources:
 
 def newest(trained: Path) -> Sources | None:
     """The newest of our own checkpoints below a folder; the other expert from the next one trained alike."""
+    kept = _newest(trained)
+    return _of_ours(kept, " + ".join(str(one.path) for one in kept)) if kept else None
+
+
+def open_weights(path: Path) -> Checkpoint:
+    """Like `open_checkpoint`; the folder of a training run is the newest checkpoint of either expert.
+
+    Raises:
+        CheckpointError: neither.
+    """
+    kept = _newest(path) if is_run(path) else []
+    if not kept:
+        return open_checkpoint(path)
+    by_expert = {expert: one for one in reversed(kept) for expert in one.experts}
+    notes = {expert: one.notes[expert] for expert, one in by_expert.items() if expert in one.notes}
+    return Checkpoint(
+        path=path,
+        kind="ours",
+        experts={expert: by_expert[expert].experts[expert] for expert in EXPERTS if expert in by_expert},
+        settings={**kept[0].settings, "notes": notes},
+    )
+
+
+def _newest(trained: Path) -> list[Checkpoint]:
     complete = (
         file
         for file in trained.rglob("config.json")
@@ -172,19 +196,16 @@ def newest(trained: Path) -> Sources | None:
         (file for file in complete if _is_ours(file)),
         key=lambda file: (-file.stat().st_mtime_ns, str(file)),
     )
-    if not found:
-        return None
-    first = open_checkpoint(found[0].parent)
-    kept = [first]
+    kept = [open_checkpoint(found[0].parent)] if found else []
     for file in found[1:]:
         if all(expert in one.experts for one in kept for expert in EXPERTS) or len(kept) == len(EXPERTS):
             break
-        other = open_checkpoint(file.parent)
+        first, other = kept[0], open_checkpoint(file.parent)
         same = other.settings.get("model") == first.settings.get("model")
         same = same and len({_json(told) for one in (first, other) for told in trained_as(one).values()}) < 2
         if same and not other.experts.keys() <= first.experts.keys():
             kept.append(other)
-    return _of_ours(kept, " + ".join(str(one.path) for one in kept))
+    return kept
 
 
 def is_run(folder: Path) -> bool:

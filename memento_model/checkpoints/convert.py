@@ -18,6 +18,7 @@ import torch
 
 from memento_model.checkpoints import names
 from memento_model.checkpoints.carried import texts_for
+from memento_model.checkpoints.choice import open_weights
 from memento_model.checkpoints.foreign_config import (
     to_diffusers_config,
     to_native_config,
@@ -31,7 +32,6 @@ from memento_model.checkpoints.forms import (
     VERSION,
     Checkpoint,
     base_shapes,
-    open_checkpoint,
 )
 from memento_model.checkpoints.tensor_files import TensorSet, save_json, stream_tensors
 from memento_model.checkpoints.tensor_formats import INDEX_ENDING
@@ -75,7 +75,7 @@ def convert(source: Path, target: Path, to: str, options: Options | None = None)
     The target folder appears complete or not at all; a killed conversion is run again.
 
     Args:
-        source: anything `open_checkpoint` opens.
+        source: anything `open_weights` opens.
         target: a folder that does not exist yet.
         to: one of `Form`.
         options: merge, type, size of files.
@@ -93,18 +93,28 @@ def convert(source: Path, target: Path, to: str, options: Options | None = None)
         raise CheckpointError(f"{target}: exists already; choose another target or remove it")
     if options.merge and to in ("official", "storymem"):
         raise CheckpointError(f"merged adapters are part of the base weights, which {to} does not hold")
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_weights(source)
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         writer = {"ours": _write_ours, "official": _write_adapters, "storymem": _write_adapters}
-        lines = writer.get(to, _write_base)(checkpoint, part, to, options)
+        lines = _read_from(checkpoint) + writer.get(to, _write_base)(checkpoint, part, to, options)
         if target.exists():
             target.rmdir()
         os.replace(part, target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return lines
+
+
+def _read_from(checkpoint: Checkpoint) -> list[str]:
+    """Where each expert comes from, if what was named holds several checkpoints."""
+    folders = {
+        expert: (parts.trainable or parts.base or checkpoint.path).parent.parent
+        for expert, parts in checkpoint.experts.items()
+        if checkpoint.kind == "ours"
+    }
+    return [f"{e}-noise expert: from {folder}" for e, folder in folders.items() if folder != checkpoint.path]
 
 
 def _write_base(checkpoint: Checkpoint, target: Path, to: str, options: Options) -> list[str]:

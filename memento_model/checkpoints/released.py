@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation import repositories, weights
-from curation.optional import require
+from curation.optional import own_command, require
 from curation.weights import WeightsMissing
 
 FILES = ("*.json", "*.safetensors", "*.pth", "*.model", "LICENSE*")
@@ -92,7 +92,7 @@ TABLE: dict[str, Released] = {
 
 def command(name: str) -> str:
     """What to type to get the weights of that name."""
-    return f"memento weights pull {name}"
+    return own_command(f"weights pull {name}")
 
 
 def candidates(name: str) -> Iterator[Path]:

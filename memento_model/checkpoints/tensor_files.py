@@ -95,12 +95,12 @@ class TensorSet(Mapping[str, Entry]):
         ):
             if names:
                 faults.append(f"{len(names)} {what} ({_some(names)})")
-        for name in sorted(expected.keys() & self.keys()):
-            if self[name].shape != tuple(expected[name]):
-                faults.append(f"{name} is {_size(self[name].shape)}, not {_size(expected[name])}")
-                break
+        shared = sorted(expected.keys() & self.keys())
+        wrong = [name for name in shared if self[name].shape != tuple(expected[name])]
+        if wrong:
+            faults.append(f"{wrong[0]} is {_size(self[wrong[0]].shape)}, not {_size(expected[wrong[0]])}")
         if faults:
-            used = len(expected.keys() & self.keys())
+            used = len(shared) - len(wrong)
             raise CheckpointError(
                 f"{self.source}: {used} of {len(expected)} tensors fit: {'; '.join(faults)}"
             )

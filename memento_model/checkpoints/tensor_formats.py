@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import re
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -190,9 +191,11 @@ def unpickled(path: Path) -> dict[str, torch.Tensor]:
             warnings.simplefilter("ignore")  # about pickle protocols, which weights_only checks itself
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
-        what = (str(error).splitlines() or ["empty"])[0]
+        # PyTorch's text goes on with how to open it all the same, which runs the code inside.
+        found_code = re.search(r"GLOBAL:? ([\w.]+)", str(error))
+        what = f" (it calls {found_code[1]})" if found_code else ""
         raise CheckpointError(
-            f"{path}: holds more than tensors, or is damaged, and is not opened ({what})"
+            f"{path}: holds more than tensors, or is damaged, and is not opened{what}; use safetensors"
         ) from error
     except Exception as error:  # the reader of a damaged pickle may raise anything
         what = (str(error).splitlines() or ["empty"])[0]

@@ -280,10 +280,9 @@ def _facts(
     choice: ModelChoice, made: Transformers, models: Models, embedder: ImageEmbedder
 ) -> dict[str, str]:
     config, size = models.config, 1 if models.world is None else models.world.size
-    shape = (
-        f"{config.num_layers} layers, width {config.width}, bank of {config.bank_size} frames, "
-        f"LoRA {'merged' if choice.merge else 'apart'}"
-    )
+    shape = f"{config.num_layers} layers, width {config.width}, bank of {config.bank_size} frames"
+    if made.sources.trainable:
+        shape += f", LoRA {'merged' if choice.merge else 'apart'}"
     together = f", {size} processes together" if size > 1 else ""
     training = training_told(made.sources)
     return {

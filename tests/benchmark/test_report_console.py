@@ -60,6 +60,15 @@ def test_without_weights_the_console_starts_with_numbers_and_tells_the_rest_in_a
     assert line == unavailable(data)
 
 
+def test_a_damaged_file_is_told_before_what_only_has_to_be_fetched():
+    data = report_data(evaluations.evaluation(STORIES, {"a": {}}, weights=False), pictures=False)
+    damaged = "dinov2-b14: /w/dinov2.pth is damaged; remove it and run: memento weights pull dinov2-b14"
+    encoders = [replace(e, missing=damaged) if e.name == "dinov2-b14" else e for e in data.encoders]
+    line = unavailable(replace(data, encoders=encoders))
+    assert damaged in line
+    assert line.endswith("bring them with: memento weights pull viclip-b16 clip-b32 clip-l14")
+
+
 def test_columns_that_were_computed_come_first_and_reported_rows_stay_beside_them(data):
     lacking = [
         replace(metric, reason="unavailable: weights missing")

@@ -169,7 +169,10 @@ def test_undefined_numbers_are_dashes_with_a_reason():
 
 def test_without_weights_the_page_says_what_would_bring_them():
     text = page(report_data(evaluations.evaluation(STORIES, METHODS, weights=False), pictures=False))
-    assert "memento weights pull viclip-b16" in text
+    assert "bring them with: memento weights pull viclip-b16 clip-b32 clip-l14 dinov2-b14" in text
+    reason = "not found: memento weights pull clip-b32</span>"
+    assert text.count(reason) == 1  # not below the table and in the manifest as well
+    assert text.count('href="#unavailable"') > len(("viclip-b16", "clip-b32", "clip-l14", "dinov2-b14"))
     assert "Similarity of shots is unavailable" in text
     told = "Columns of preset memento: none could be computed here"
     assert text.index("Numbers that need no learned encoder") < text.index(told)

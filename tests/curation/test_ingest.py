@@ -42,6 +42,7 @@ def test_identity_is_the_hash_of_the_bytes(tmp_path):
 
 def test_an_unchanged_file_is_not_read_again(tmp_path, reads):
     path = settled(tmp_path / "film.mp4", b"film")
+    (tmp_path / ".work").mkdir()
     work = Identify().worker()
     first, second = (work({"path": path}, scratch(tmp_path)) for _ in range(2))
     assert first == second
@@ -51,6 +52,7 @@ def test_an_unchanged_file_is_not_read_again(tmp_path, reads):
 @pytest.mark.parametrize("change", ["content", "time", "replaced"])
 def test_a_changed_file_is_read_again(change, tmp_path, reads):
     path = settled(tmp_path / "film.mp4", b"film")
+    (tmp_path / ".work").mkdir()
     work = Identify().worker()
     work({"path": path}, scratch(tmp_path))
     if change == "content":

@@ -187,10 +187,10 @@ def test_the_command_knows_both_tables(caches, hub, capsys):
     from curation.config import SettingsError
     from pipelines import weights_command
 
-    weights_command.pull("someone/else@v2")
+    weights_command.pull(["someone/else@v2"])
     assert hub.calls[-1][:2] == ("someone/else", "v2")
     with pytest.raises(SettingsError, match="did you mean 'qwen3_vl_8b'"):
-        weights_command.pull("qwen3_vl_9b")
+        weights_command.pull(["qwen3_vl_9b"])
     weights_command.show()
     shown = capsys.readouterr().out
     assert "qwen3_vl_32b" in shown

@@ -38,7 +38,7 @@ def account(row):
 
 def test_frames_with_two_shots_fields_are_accounted_for(tmp_path):
     tick = 1 / 24
-    row = film([9, 8, 9, 7], gaps_s=[0, tick, 1, tick])
+    row = usable(film([9, 8, 9, 7], gaps_s=[0, tick, 1, tick], transitions={2: "fade"}))
     row["stream"]["interlaced"] = True
 
     (window,) = sequenced(row, tmp_path)["windows"]

@@ -60,7 +60,7 @@ def shots_of(lengths, seed=0, **size):
 
 
 def woven(fields, order="tff"):
-    """Interlaced pictures of the pictures seen at twice their rate: each gives every second line of a frame."""
+    """Interlaced pictures of pictures seen at twice their rate; each gives every second line of a frame."""
     first = 0 if order == "tff" else 1
     for one, other in zip(*[iter(fields)] * 2, strict=False):
         frame = np.empty_like(one)

@@ -192,7 +192,7 @@ QUERY = "low_noise_model.base_model.model.keyframe_query.queries_global"
     [
         (lambda s: s.pop(LORA), "63 of 64 tensors fit: 1 missing (blocks.1.ffn.2.lora_B.default.weight)"),
         (lambda s: s.pop(QUERY), "63 of 64 tensors fit: 1 missing (keyframe_query.queries_global)"),
-        (lambda s: s.update({LORA: s[LORA].T.contiguous()}), "is 4x24, not 24x4"),
+        (lambda s: s.update({LORA: s[LORA].T.contiguous()}), "63 of 64 tensors fit: blocks.1.ffn.2"),
         (lambda s: s.update({LORA: s[LORA].to(torch.int8)}), "quantised"),
         (lambda s: s.update({"blocks.0.gate": torch.ones(1)}), "part of keyframe_query: blocks.0.gate"),
         (lambda s: s.update({"blocks.1.ffn.2.lora_B.weight": s[LORA]}), "are the same tensor"),

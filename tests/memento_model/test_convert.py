@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 
 import pytest
 
@@ -102,6 +103,25 @@ def test_both_experts_of_a_release_are_converted(tmp_path):
         "high_noise.safetensors",
         "low_noise.safetensors",
     ]
+
+
+def test_a_training_run_is_its_newest_checkpoints(tmp_path):
+    run = tmp_path / "run"
+    for seed, (expert, step) in enumerate(itertools.product(("low", "high"), (2, 4))):
+        file = released(tmp_path / f"{expert}{step}", expert, seed=seed)
+        convert(file, run / expert / f"step-00000{step}", "ours")
+        os.utime(run / expert / f"step-00000{step}" / "config.json", (1_000_000 + seed, 1_000_000 + seed))
+    lines = convert(run, tmp_path / "official", "official")
+    assert lines == [
+        *(f"{e}-noise expert: from {run / e / 'step-000004'}" for e in ("high", "low")),
+        *(f"{e}-noise expert: 64 tensors in {e}_noise.safetensors" for e in ("high", "low")),
+    ]
+    for expert in ("low", "high"):
+        made = load_file(tmp_path / "official" / f"{expert}_noise.safetensors")
+        newest = open_checkpoint(run / expert / "step-000004").trainable(expert)[0]
+        assert all(
+            torch.equal(made[names.to_spelling(n, names.OFFICIAL[expert])], newest.read(n)) for n in newest
+        )
 
 
 def test_merging_equals_the_models_own(native, tmp_path):

@@ -176,7 +176,9 @@ def test_pickles_with_code_are_not_run(tmp_path, monkeypatch, protocol):
     (tmp_path / "bare.pth").write_bytes(pickle.dumps({"a": Bomb()}, protocol=protocol))
     torch.save({"a": torch.ones(1), "b": Bomb()}, tmp_path / "zipped.pth", pickle_protocol=protocol)
     for name in ("bare.pth", "zipped.pth"):
-        assert "not opened" in refusal(tmp_path / name)
+        says = refusal(tmp_path / name)
+        assert "not opened" in says
+        assert "weights_only" not in says, "no advice to open it all the same"
     assert not (tmp_path / "exploded").exists()
 
 

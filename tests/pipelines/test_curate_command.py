@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from curation.engine.explain import Forecast
-from pipelines.curate import claim, dataset_name, resolve
+from curation.engine.stage import StopRun
+from pipelines.curate import claim, dataset_name, forecast, resolve
 from pipelines.curate_command import not_known, packing_table, show_forecast, why
 
 SUMMARY = {
@@ -126,3 +128,51 @@ def test_a_dataset_is_recognised_again_whatever_its_film_is_called(tmp_path):
     film.touch()
     for _ in range(2):
         claim(resolve([str(film)], Path("datasets.yaml"), output=tmp_path / "set"))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder without a datasets.yaml."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("source", ["demo.mp4", "./demo", "elsewhere/demo/*.mp4"])
+def test_films_called_demo_do_not_share_the_demo_datasets_folder(source, here):
+    (here / "demo").mkdir()
+    (here / "demo.mp4").write_bytes(b"x")
+    demo, job = resolve(["demo"], Path("datasets.yaml")), resolve([source], Path("datasets.yaml"))
+    assert (demo.name, demo.output, demo.renders_demo) == ("demo", here / "out" / "demo", True)
+    assert (job.name, job.output, job.renders_demo) == ("demo_films", here / "out" / "demo_films", False)
+    assert "demo is the name of another dataset: this one is called demo_films" in job.notes
+    claim(demo)
+    claim(job)
+    with pytest.raises(StopRun, match="holds the dataset 'demo', not 'demo_films'"):
+        claim(resolve([source], Path("datasets.yaml"), output=demo.output))
+
+
+def test_the_name_of_a_dataset_means_the_dataset_and_says_so_beside_a_folder_of_that_name(here):
+    assert not [n for n in resolve(["demo"], Path("datasets.yaml")).notes if "./demo" in n]
+    (here / "demo").mkdir()
+    job = resolve(["demo"], Path("datasets.yaml"))
+    assert job.renders_demo
+    assert "demo is the dataset of that name; for the file or folder here write ./demo" in job.notes
+
+
+def test_films_never_take_the_folder_of_a_dataset_of_datasets_yaml(here):
+    """Not even that of an entry that has the next name."""
+    entries = "".join(f"  {name}: {{films: /x, licence: CC0}}\n" for name in ("sky", "sky_films"))
+    (here / "datasets.yaml").write_text(f"version: 1\ndatasets:\n{entries}")
+    assert resolve(["/films/sky.mkv"], Path("datasets.yaml")).name == "sky_films_films"
+    assert resolve(["/films/sea.mkv"], Path("datasets.yaml")).name == "sea"
+
+
+def test_a_forecast_begins_no_output_folder(here):
+    """Else the run after it would find a folder that is not its own."""
+    film = here / "old.mp4"
+    film.write_bytes(b"no film")
+    os.utime(film, (1, 1))  # old enough for its hash to be remembered
+    job = resolve([str(film)], Path("datasets.yaml"))
+    assert forecast(job)
+    assert not (here / "out").exists()
+    claim(job)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmark.controls import frozen_numbers, rearranged
+from benchmark.controls import rearranged
 from benchmark.presets import preset
 from benchmark.report.results import read_results
-from benchmark.stories import ShotKey, load_stories
+from benchmark.stories import load_stories
 from benchmark.submission import probed, read_folder
 from pipelines.cli import app
 from pipelines.eval_output import output_folder
@@ -299,6 +299,7 @@ def test_a_map_that_cannot_be_used_is_a_line(cast, key, message, tmp_path):
         (["a", "--stories", "none"], "--stories none: no such file or folder"),
         (["a", "--stories", "scripts", "--weights", "clip"], "write encoder=path"),
         (["a", "--stories", "scripts", "--weights", "clop=x"], "no encoder is called clop"),
+        (["a", "--stories", "scripts", "--weights", "clip-b32=x"], "no file at x; correct the path"),
         (
             ["a", "--stories", "scripts", "--set", "prompts=rewritten"],
             "scripts given hold original prompts",
@@ -317,6 +318,26 @@ def test_a_mistake_is_one_line(arguments, message, tmp_path):
     assert result.exit_code == 2, result.output
     assert message in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+def test_videos_that_are_no_shots_are_named_with_what_can_be_done(tmp_path):
+    scripts = write_scripts(tmp_path / "scripts")
+    write_videos(tmp_path / "a", template="scene_{s}")
+    output = evaluated("a", "--stories", scripts, code=1)
+    assert "its name is not that of a shot" in output
+    assert "ranges.json" in output
+    assert "NAME=FOLDER:{story}/shot_{index}.mp4" in output
+
+
+def test_faults_of_scripts_that_are_not_scored_are_not_told(tmp_path):
+    scripts = write_scripts(tmp_path / "scripts")
+    other = script("elsewhere")
+    del other["story_overview"]
+    (tmp_path / "scripts" / "elsewhere.json").write_text(json.dumps(other))
+    write_videos(tmp_path / "a")
+    output = evaluated("a", "--stories", scripts, "-o", "out")
+    assert "1 of 2 stories has no video of any method and is left out: elsewhere" in output
+    assert "elsewhere.json: " not in output
 
 
 @pytest.mark.slow
@@ -369,18 +390,6 @@ def test_shuffled_shots_come_from_other_stories_where_there_are_some(tmp_path):
     submission = probed(read_folder(write_videos(tmp_path / "a", keys), stories), stories)
     shuffled = rearranged(submission, stories)[0]
     assert all(c.path.parent.name != key for key, shots in shuffled.clips.items() for c in shots.values())
-
-
-def test_frozen_numbers_are_those_of_a_video_that_stands_still_and_are_kept(tmp_path):
-    moving = made.moving(12, seed=4, size=(60, 90))
-    made.video(tmp_path / "a" / "tale" / "01_01.mp4", moving)
-    stories, _ = load_stories([write_scripts(tmp_path / "scripts", layout=(1,))])
-    clip = probed(read_folder(tmp_path / "a", stories), stories).clips["tale"][ShotKey(1, 1)]
-    numbers = frozen_numbers(clip, tmp_path / "features")
-    assert (numbers.frames, numbers.freeze, numbers.motion, numbers.inner_cuts) == (12, 1.0, 0.0, ())
-    assert numbers.luma == pytest.approx(moving[0].mean() / 255, abs=0.05)
-    clip.path.unlink()
-    assert frozen_numbers(clip, tmp_path / "features").luma == numbers.luma
 
 
 def test_every_preset_is_scored(two):

@@ -20,17 +20,34 @@ def command(film, output, *extra):
     return [sys.executable, "-c", start, "curate", str(film), "-o", str(output), *extra]
 
 
-def kill_after(arguments, seconds):
-    """Run a command and SIGKILL its whole process group after some seconds; whether it was still at work."""
+def kill_at(arguments, output, count, delay_s):
+    """Run a command and SIGKILL its whole process group some time after it has kept so many results.
+
+    By what is done and not by the clock: how fast a machine is, and how busy, changes from run to run.
+
+    Returns:
+        Whether it was still at work.
+    """
     with subprocess.Popen(
         arguments, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
+        while process.poll() is None and num_entries(output) < count:
+            time.sleep(0.05)
         try:
-            process.wait(seconds)
+            process.wait(delay_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             return True
     return False
+
+
+def num_entries(output):
+    """How many results a run that is at work has kept; folders come and go meanwhile."""
+    count = 0
+    for _, below, files in os.walk(output / ".work"):
+        below[:] = [name for name in below if name not in ("latest", "scratch")]
+        count += sum(name.endswith(".json") for name in files)
+    return count
 
 
 def entries(output):
@@ -47,12 +64,10 @@ def entries(output):
 @pytest.mark.parametrize("mode", [["--loop"], []], ids=["loop", "ray"])
 def test_ten_kills_change_nothing(tmp_path, demo_film, mode):
     undisturbed, disturbed = tmp_path / "a" / "set", tmp_path / "b" / "set"
-    started = time.monotonic()
     subprocess.run(command(demo_film, undisturbed, *mode), check=True, stdout=subprocess.DEVNULL)
-    whole_s = time.monotonic() - started
     rng, killed, kept = random.Random(7), 0, {}
-    for _ in range(KILLS):
-        killed += kill_after(command(demo_film, disturbed, *mode), whole_s * rng.uniform(0.15, 0.6))
+    for count in sorted(rng.choices(range(len(entries(undisturbed))), k=KILLS)):
+        killed += kill_at(command(demo_film, disturbed, *mode), disturbed, count, rng.uniform(0, 1))
         now = entries(disturbed)
         assert {name: now[name] for name in kept} == kept, "finished work was done again or lost"
         kept = now
