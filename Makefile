@@ -44,11 +44,12 @@ setup: $(STAMP)  ## install into $(VENV)
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=python3.12")'
-	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.7'
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[$(EXTRAS)]'
 	@touch $@
 
-setup-train:  ## what the model needs as well (torch, diffusers, ...)
+setup-train: setup  ## what the model needs as well (torch, diffusers, ...)
+	@$(BIN)/python -c 'import importlib.util as i, sys; sys.exit(i.find_spec("torch") is None)' || echo "getting torch: 2.7 GB with all that NVIDIA GPUs need; without one stop here and say UV_TORCH_BACKEND=cpu make ... (0.2 GB)"
 	@$(MAKE) --no-print-directory setup EXTRAS=$(if $(findstring train,$(EXTRAS)),$(EXTRAS),$(EXTRAS)$(comma)train)
 
 full-curate full-train full-generate full-eval: full-%:
