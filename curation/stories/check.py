@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 
 from curation.captions.grammar import (
     GLOBAL,
@@ -62,10 +63,11 @@ def _prompt_faults(shot: ShotPrompt, form: str) -> Iterator[StoryFault]:
         if label not in described:
             line = f"{label} is not described in the global caption: add '{label}: look'"
             yield StoryFault(WARNING, where, line)
-    if compose(global_part(inventory), text) != shot.prompt:
-        yield StoryFault(
-            NOTE, where, f"a colon, '{SHOT}' or what parts them is spelt in another way; it is read"
-        )
+    usual = compose(global_part(inventory), text)
+    if usual != shot.prompt:
+        at = next(i for i, (one, other) in enumerate(zip_longest(usual, shot.prompt)) if one != other)
+        has, wants = (f"'{whole[max(0, at - 20) : at + 20]}'" for whole in (shot.prompt, usual))
+        yield StoryFault(NOTE, where, f"has {has}, usually spelt {wants}; it is read")
 
 
 def _label_faults(story: StoryScript) -> Iterator[StoryFault]:

@@ -239,6 +239,15 @@ def test_characters_beyond_ascii_are_kept(tmp_path):
     assert "\u4e2d" in (tmp_path / "b.json").read_text(encoding="utf-8")
 
 
+def test_another_spelling_is_shown_beside_the_usual_one():
+    told = "global caption: [Person A]: a man in red; [Person B]: a nun; shot caption: [Person A] nods."
+    _, faults = parse_story(story(scenes=[scene(1, [told])]))
+    assert [f for f in said(faults, NOTE) if "spelt" in f] == [
+        "note: scene 1, shot 1: has 'son A]: a man in red; [Person B]: a nun;', "
+        "usually spelt 'son A]: a man in red, [Person B]: a nun;'; it is read"
+    ]
+
+
 def test_forms_convert():
     read, _ = parse_story(story(scenes=[scene(1, [PROMPT + " [Person A] sits. [Thing B]."])]))
     plain = converted(read, "storymem")
