@@ -73,8 +73,9 @@ def story_of(sequence: TrainSequence) -> StoryScript:
     shown = [label for shot in shots for label in labels(shot.prompt)]
     cast = [label for label in dict.fromkeys([*first, *shown]) if label in looks]
     return StoryScript(
-        story_name=f"{sequence.sequence_id}, told again",
-        story_overview="A sequence of the data in its own words; pictures of its beginning are remembered.",
+        story_name="The training data, told again",
+        story_overview=f"Sequence {sequence.sequence_id} in its own words; pictures of its beginning are "
+        "remembered.",
         scenes=(Scene(scene_num=1, shots=shots),),
         reconstruct_target="\n".join(f"{label} {looks[label]}" for label in cast) or None,
         key=Path(SCRIPT).stem,
