@@ -7,7 +7,8 @@
 
 Ranges are half-open, in frames as the file has them; paths are relative to the manifest. `shots` are those of
 the scene, in order, or of the whole story where `scene` is absent. Instead of `shots`, `cuts` may list the
-first frames of all shots but the first, as the generator took them.
+first frames of all shots but the first, as the generator took them. A video with `proposal` was divided by
+`memento stbench ranges`; every evaluation says so until a person has removed the word.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from benchmark.submission import Clip, Submission, SubmissionError, missing_shot
 from benchmark.words import counted
 
 FORMAT = "memento-ranges/1"
+UNCHECKED = "a proposal of ranges that nobody has checked: look at the frames, then remove `proposal`"
 
 
 def ranges_of_cuts(cuts: Sequence[int], num_frames: int) -> list[tuple[int, int]]:
@@ -35,6 +37,41 @@ def ranges_of_cuts(cuts: Sequence[int], num_frames: int) -> list[tuple[int, int]
     if any(b <= a for a, b in pairwise(edges)):
         raise ValueError(f"cuts {list(cuts)} do not ascend between 0 and {num_frames}")
     return list(pairwise(edges))
+
+
+def propose_ranges(
+    cuts: Sequence[int], num_frames: int, num_shots: int, reach: int
+) -> tuple[list[tuple[int, int]], str]:
+    """Ranges of a film's shots for a person to check, and in words what they rest on.
+
+    Where exactly as many cuts were found as the script needs, they are taken. Else the film is divided into
+    equal parts, and a border is moved to a found cut that is near: continuations show no cut, and a shot may
+    have one inside.
+
+    Args:
+        cuts: first frames after the cuts that were found, ascending.
+        num_frames: of the film.
+        num_shots: of the script.
+        reach: frames by which a border may be moved.
+
+    Raises:
+        ValueError: the film has fewer frames than the script has shots.
+    """
+    if num_frames < num_shots:
+        raise ValueError(f"{counted(num_frames, 'frame')} for {counted(num_shots, 'shot')}")
+    found = counted(len(cuts), "cut was", "cuts were")
+    if len(cuts) == num_shots - 1:
+        return ranges_of_cuts(cuts, num_frames), f"{found} found, as many as {num_shots} shots need"
+    equal = [round(num_frames * place / num_shots) for place in range(1, num_shots)]
+    reach = min(reach, (num_frames // num_shots - 1) // 2)
+    borders = []
+    for border in equal:
+        near = [cut for cut in cuts if abs(cut - border) <= reach]
+        borders.append(min(near, key=lambda cut: abs(cut - border)) if near else border)
+    moved = sum(border in cuts for border in borders)
+    told = f"{found} found, and {num_shots} shots need {num_shots - 1}: equal parts"
+    told += f", of whose borders {moved} lie at a cut" if moved else ""
+    return ranges_of_cuts(borders, num_frames), told
 
 
 def read_ranges(path: Path | str, stories: Mapping[str, Story], *, method: str | None = None) -> Submission:
@@ -67,6 +104,8 @@ def read_ranges(path: Path | str, stories: Mapping[str, Story], *, method: str |
         except ValueError as error:
             faults.append(f"{path.name}: video {number}: {error}")
             continue
+        if entry.get("proposal"):
+            faults.append(f"{path.name}: video {number}: {UNCHECKED}")
         there = clips.setdefault(key, {})
         faults += [f"{path.name}: video {number}: {s.stem} is declared twice" for s in found if s in there]
         clips[key] = {**found, **there}

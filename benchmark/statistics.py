@@ -20,6 +20,11 @@ RESAMPLES = 10_000
 EXACT_STORIES = 14
 """Up to this many stories all sign flips are tried (16,384)."""
 SMALL = 20
+RANKED = 6
+"""Stories from which methods are ranked: of n stories the smallest p of the sign-flip test is 2 / 2^n, which
+is below 0.05 from six on. With fewer no order of two methods can be told from chance, however far apart they
+are; and up to three stories, more than 2.5 % of bootstrap resamples are one story alone, so that a 95 %
+interval is only the smallest and the largest story."""
 _NORMAL = NormalDist()
 
 
@@ -195,6 +200,12 @@ def small_sample_line(num_stories: int) -> str:
         return ""
     if num_stories == 1:
         return "1 story: intervals, ranks and a best in bold need several stories, so there are none"
+    if num_stories < RANKED:
+        least = f"2 / 2^{num_stories} = {2 / 2**num_stories:.2g}"
+        return (
+            f"{num_stories} stories: no ranks and no best in bold, for fewer than {RANKED} cannot tell "
+            f"methods apart (their smallest p is {least}), and intervals from so few are too narrow"
+        )
     return f"{num_stories} stories: intervals from so few are too narrow, and small differences go unseen"
 
 

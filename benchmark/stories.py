@@ -5,6 +5,7 @@ Both public encodings of ST-Bench are read (`curation.stories.script`); a story 
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -207,6 +208,15 @@ def resolve_story(name: str, stories: Mapping[str, Story]) -> str | None:
         return name
     meant = [s.key for s in stories.values() if name in s.aliases or s.key == bare_name(name)]
     return meant[0] if len(meant) == 1 else None
+
+
+def near_stories(name: str, stories: Mapping[str, Story]) -> list[str]:
+    """Stories that a folder's name may have been meant for: part of it, or written much like it; at most three."""
+    plain = bare_name(name).lower()
+    inside = [key for key in stories if key.lower() in plain or (len(plain) > 2 and plain in key.lower())]
+    inside.sort(key=len, reverse=True)  # of `cat` and `black_cat`, the one that says more
+    written = difflib.get_close_matches(plain, list(stories), n=3, cutoff=0.75)
+    return list(dict.fromkeys([*inside, *written]))[:3]
 
 
 def script_files(folder: Path) -> list[Path]:

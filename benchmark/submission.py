@@ -20,6 +20,9 @@ from benchmark.words import counted
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 
+NO_STORY, NO_SHOT_NAME = "no story of the benchmark is called", "its name is not that of a shot"
+"""Why a video is no shot: the reason begins so."""
+
 EARLIER = "earlier"
 """Folder of a story in which `memento generate` keeps takes that an edit replaced: nothing to wonder at."""
 
@@ -258,11 +261,11 @@ class _Found:
         """Put a file where its name says."""
         if match is None:
             if path.suffix.lower() in VIDEO_SUFFIXES and EARLIER not in name.split("/"):
-                self.ignored.append((name, "its name is not that of a shot"))
+                self.ignored.append((name, NO_SHOT_NAME))
             return
         key = resolve_story(match["story"], self.stories)
         if key is None:
-            self.ignored.append((name, f"no story of the benchmark is called {match['story']}"))
+            self.ignored.append((name, f"{NO_STORY} {match['story']}"))
         elif "index" in match.groupdict():
             self._put(self._numbered.setdefault(key, {}), int(match["index"]), path, name)
         else:

@@ -248,7 +248,7 @@ def parse_overrides(items: Iterable[str]) -> dict[str, dict[str, Any]]:
         name, equals, text = item.partition("=")
         path = name.split(".")
         if not equals or len(path) < 2 or not all(path):
-            raise SettingsError(f"--set {item}: expected stage.setting=value, e.g. filters.max_shake=0.05")
+            raise SettingsError(f"--set {item}: expected stage.setting=value, e.g. filters.max_shake=0.03")
         value = parse_yaml(text, f"--set {item}")
         for part in reversed(path):
             value = {part: value}

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from curation.config import SettingsError, suggestion
+
 PRESETS: dict[str, dict[str, Any]] = {
     "paper-text": {
         "min_window_s": 30.0,
@@ -45,3 +47,14 @@ SUMMARIES: dict[str, str] = {
     "exported (at most a fifth of the seconds)",
 }
 """One line per preset, for help texts and the documentation."""
+
+
+def settings_of(preset: str) -> dict[str, Any]:
+    """The settings of a preset.
+
+    Raises:
+        SettingsError: there is no preset of that name.
+    """
+    if preset not in PRESETS:
+        raise SettingsError(f"preset {preset!r} does not exist{suggestion(preset, PRESETS)}")
+    return PRESETS[preset]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,4 +105,6 @@ def run_query(output: Path, query: str, *, limit: int | None = None) -> Answer:
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    """DuckDB's reason as one line, without the statement and its caret, which need lines of their own."""
+    told = re.sub(r"\n+LINE \d+: .*\n *\^+", "", str(error))
+    return " ".join(told.split())

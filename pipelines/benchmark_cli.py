@@ -191,6 +191,21 @@ def stbench_characters(
         stbench_command.characters(scripts or [], output, map_)
 
 
+@stbench_app.command("ranges")
+def stbench_ranges(
+    film: Annotated[Path, typer.Argument(help="A video that holds several shots.")],
+    stories: Stories = None,
+    story: Annotated[str, typer.Option(help="Whose film it is, where its name does not say it.")] = "",
+    scene: Annotated[int | None, typer.Option(help="The scene that it shows; else the whole story.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The ranges.json to write.")] = None,
+) -> None:
+    """Propose which frames of a film are which shot: from cuts, else equal parts; a person checks it."""
+    from pipelines import stbench_command
+
+    with plain_errors():
+        stbench_command.ranges(film, stories or [], story, scene, output)
+
+
 @stbench_app.command("audit")
 def stbench_audit(scripts: Scripts = None) -> None:
     """How much of each prompt the text tower of the metrics reads."""

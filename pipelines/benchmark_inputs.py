@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.extraction.looking import look_at
 from benchmark.ranges import read_ranges
-from benchmark.stories import Story, bare_name, load_stories
-from benchmark.submission import LAYOUTS, Submission, SubmissionError, probed, read_folder
+from benchmark.stories import Story, bare_name, load_stories, near_stories, resolve_story
+from benchmark.submission import (
+    LAYOUTS,
+    NO_SHOT_NAME,
+    NO_STORY,
+    Submission,
+    SubmissionError,
+    probed,
+    read_folder,
+)
 from benchmark.words import counted
 from curation.engine.stage import StopRun
+from curation.optional import own_command
 
 STBENCH = Path("stbench")
 """Where the scripts are looked for if nobody says where."""
 GENERATED = Path("out/generate")
 """Where `memento generate` leaves its stories; as a method they are `generated`, however they are named."""
+SHOWN_STORIES = 8
+"""Stories that are named where a folder bears the name of none."""
 STORY_FILE = "story.json"
 """The script that `memento generate` leaves beside the shots."""
 
@@ -62,7 +74,12 @@ def _spec(text: str) -> MethodSpec:
     if not path.exists():
         raise StopRun(f"{path}: no such folder; write name=folder, name=folder:layout or name=ranges.json")
     if path.is_file() and path.suffix != ".json":
-        raise StopRun(f"{path}: is a file; give the folder of the shots, or a manifest (docs/evaluate.md)")
+        told = (
+            f"{path}: is a file; give the folder of the shots, or, if it holds several shots, a ranges.json"
+        )
+        raise StopRun(
+            f"{told} (docs/evaluate.md): {own_command('stbench ranges')} {path} proposes one to be checked"
+        )
     if not name and path.resolve() == GENERATED.resolve():
         name = "generated"
     name = name or (path.resolve().parent.name if path.is_file() else path.resolve().name)
@@ -146,6 +163,39 @@ def read_methods(
     return found
 
 
+def of_stories(faults: Sequence[str], stories: Mapping[str, Story], there: Collection[str]) -> list[str]:
+    """What is said of scripts, without what concerns stories that nobody has a video of.
+
+    What such scripts lack moves no number; `memento stbench check` says it.
+    """
+    absent = stories.keys() - set(there)
+    return [fault for fault in faults if bare_name(Path(fault.partition(": ")[0]).stem) not in absent]
+
+
+def strange_folders(submission: Submission, stories: Mapping[str, Story], root: Path) -> list[str]:
+    """A line for each folder that bears no story's name and holds videos, with the stories that may be meant.
+
+    Args:
+        submission: of the method.
+        stories: by key.
+        root: its folder: its own name counts where videos lie in it directly.
+    """
+    folders = Counter(
+        name.rpartition("/")[0].split("/")[0] if "/" in name else root.resolve().name
+        for name, reason in submission.ignored
+        if reason.startswith((NO_STORY, NO_SHOT_NAME))
+    )
+    lines = []
+    for folder, count in folders.items():
+        near = near_stories(folder, stories)
+        if resolve_story(folder, stories) is None and near:
+            told = f"{folder} ({counted(count, 'video')}) bears no story's name"
+            lines.append(
+                f"{told}; if it is {' or '.join(near)}, rename the folder, or map it in a ranges.json"
+            )
+    return lines
+
+
 def nothing_found(spec: MethodSpec, submission: Submission, stories: Mapping[str, Story]) -> str:
     """Why a method has no shot, and what to try; one line."""
     if submission.faults:
@@ -163,6 +213,14 @@ def nothing_found(spec: MethodSpec, submission: Submission, stories: Mapping[str
         why = (
             f"{counted(len(submission.ignored), 'video is no shot', 'videos are no shots')}: {name}: {reason}"
         )
+        if strange := strange_folders(submission, stories, spec.path):
+            return (
+                f"{spec.name}: no shot found in {spec.path}: {why}. {'. '.join(strange)} (docs/evaluate.md)"
+            )
+        if reason.startswith(NO_STORY):
+            some = ", ".join(sorted(stories)[:SHOWN_STORIES])
+            more = f" and {len(stories) - SHOWN_STORIES} more" if len(stories) > SHOWN_STORIES else ""
+            why += f": a story's folder bears its name ({some}{more})"
         why += (
             "; name the layout, such as NAME=FOLDER:{story}/shot_{index}.mp4, or for videos of several "
             "shots write ranges.json (docs/evaluate.md, Methods)"

@@ -29,7 +29,7 @@ Config = Annotated[Path, typer.Option(help="The file with your datasets.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="A stage setting, e.g. filters.max_shake=0.05 (docs/settings.md). Repeatable."
+        "--set", help="A stage setting, e.g. filters.max_shake=0.03 (docs/settings.md). Repeatable."
     ),
 ]
 
@@ -56,9 +56,9 @@ def curate(  # noqa: PLR0913 - the options of a command line
     explain: Annotated[
         bool, typer.Option("--explain", help="Say what would run and why; do nothing.")
     ] = False,
-    loop: Annotated[
-        bool, typer.Option("--loop", help="A plain loop instead of Ray (for debugging).")
-    ] = False,
+    ray: Annotated[
+        bool | None, typer.Option("--ray/--loop", help="Ray, or a plain loop; else what pays here.")
+    ] = None,
 ) -> None:
     """Films in; Parquet, clips and a DuckDB file out. Run it again any time: finished work is kept."""
     from curation.config import merge, parse_overrides
@@ -68,7 +68,7 @@ def curate(  # noqa: PLR0913 - the options of a command line
         captions = curate_command.caption_settings(captioner, endpoint, caption_model)
         curate_command.main(
             films or ["demo"], config, output=output, preset=preset,
-            settings=merge(captions, parse_overrides(set_ or [])), explain_only=explain, on_ray=not loop,
+            settings=merge(captions, parse_overrides(set_ or [])), explain_only=explain, on_ray=ray,
         )  # fmt: skip
 
 
@@ -98,15 +98,16 @@ def refilter(
     set_: Set = None,
     output: Output = None,
     grid: Annotated[
-        str | None, typer.Option(help="One threshold at several values: filters.max_shake=0.02,0.05,0.1")
+        str | None, typer.Option(help="One threshold at several values: filters.max_shake=0.02,0.03,0.05")
     ] = None,
+    preset: Annotated[str | None, typer.Option(help="Packed by paper-text, paper-table or bridged.")] = None,
 ) -> None:
     """What would enter and leave if thresholds moved. Seconds; decodes nothing, changes nothing."""
     from curation.config import parse_overrides
     from pipelines import refilter_command
 
     with plain_errors():
-        refilter_command.main(output or Path("out/demo"), parse_overrides(set_ or []), grid)
+        refilter_command.main(output or Path("out/demo"), parse_overrides(set_ or []), grid, preset)
 
 
 # Options of `generate` that take more than a line.

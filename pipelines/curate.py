@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import glob
 import itertools
+import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from curation.engine.runner import Outcome, Progress, run
 from curation.engine.stage import Fold, Plan, Row, Stage, StopRun, plan
 from curation.engine.store import Store, write_atomic
 from curation.models.aesthetic_scorer import OFF
-from curation.presets import PRESETS
+from curation.presets import settings_of
 from curation.publishing.publish import PublishReport, publish
 from curation.rows import SOURCE
 from curation.stages.aesthetic import Aesthetic
@@ -87,6 +88,7 @@ class Job:
         preset: how shots are packed.
         plan: the configured steps, settled for this machine.
         notes: lines about what was settled.
+        shares_name: whether other films could get the same folder, because it is called like these films.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Job:
     preset: str
     plan: Plan
     notes: tuple[str, ...] = ()
+    shares_name: bool = False
 
     @property
     def renders_demo(self) -> bool:
@@ -147,9 +150,7 @@ def resolve(
     datasets = BUILT_IN | (load(config) if config.exists() or config != DEFAULT_CONFIG else {})
     name, dataset, note = _dataset(films, datasets, config)
     chosen = preset or dataset.preset
-    if chosen not in PRESETS:
-        raise SettingsError(f"preset {chosen!r} does not exist{suggestion(chosen, PRESETS)}")
-    layers = merge({Sequences.name: PRESETS[chosen]}, dataset.stages, settings or {})
+    layers = merge({Sequences.name: settings_of(chosen)}, dataset.stages, settings or {})
     settled = [
         step.settled() if isinstance(step, Stage) else (step, "") for step in configure(STEPS, layers, name)
     ]
@@ -158,13 +159,14 @@ def resolve(
         name=name,
         sources=tuple(sources),
         licence=dataset.licence,
-        output=(output or Path(dataset.output or f"out/{name}")).absolute(),
+        output=Path(os.path.abspath(output or dataset.output or f"out/{name}")),
         preset=chosen,
         plan=plan([step for step, _ in settled], SOURCE),
         notes=(
             *(line for line in (note, *(line for _, line in settled)) if line),
             *_ignored([step for step, _ in settled]),
         ),
+        shares_name=name not in datasets and output is None,
     )
 
 
@@ -222,7 +224,7 @@ def prepare(job: Job) -> list[Row]:
         NothingFound: a source names no file.
     """
     rows = discover([s for s in job.sources if not job.renders_demo or s != DEMO], job.licence)
-    claim(job)
+    claim(job, rows)
     if job.renders_demo:
         from curation.demo.film import TRUTH_NAME, render
 
@@ -232,9 +234,17 @@ def prepare(job: Job) -> list[Row]:
     return rows
 
 
-def claim(job: Job) -> None:
-    """Make the output folder this dataset's, or refuse."""
-    marker = job.store.root / "dataset"
+def claim(job: Job, rows: Sequence[Row] = ()) -> None:
+    """Make the output folder this dataset's, or refuse one of another dataset or of other films.
+
+    Films are others if none of them, nor the folder or pattern that was named, was there in the run before.
+
+    Raises:
+        StopRun: the folder holds something else, or cannot be written.
+    """
+    marker, films = job.store.root / "dataset", job.store.root / "films"
+    now = {s if "://" in s else os.path.abspath(os.path.expanduser(s)) for s in job.sources}
+    now |= {row["path"] for row in rows}
     if marker.exists():
         owner = marker.read_text().strip()
         if owner != job.name:
@@ -242,12 +252,18 @@ def claim(job: Job) -> None:
                 f"{job.output}: holds the dataset {owner!r}, not {job.name!r}; "
                 "choose another folder with --output"
             )
-        return
-    if job.output.exists() and any(job.output.iterdir()):
+        before = json.loads(films.read_text()) if films.exists() else []
+        if before and job.shares_name and now.isdisjoint(before):
+            raise StopRun(
+                f"{job.output}: holds the dataset of other films, {before[0]!r} and not {min(now)!r}; choose "
+                f"another folder with --output, or name this one (--output {job.output}) to replace it"
+            )
+    elif job.output.exists() and any(job.output.iterdir()):
         raise StopRun(
             f"{job.output}: not empty and not made by this tool; choose another folder with --output"
         )
     try:
+        write_atomic(films, json.dumps(sorted(now), indent=0))
         write_atomic(marker, job.name + "\n")
     except OSError as error:
         raise StopRun(f"{job.output}: cannot be written ({error.strerror})") from error

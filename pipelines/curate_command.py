@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from curation.engine.explain import Forecast
 from curation.engine.stage import Row
 from curation.models.captioner import ERROR, STATUSES
 from pipelines.curate import Job, Report, curate, forecast, prepare, resolve
+from pipelines.curate_place import place_to_run
 from pipelines.progress import groups_of, show_progress
 from pipelines.terminal import make_console, print_line
 
@@ -35,9 +34,9 @@ def main(
     preset: str | None,
     settings: dict[str, dict[str, Any]],
     explain_only: bool,
-    on_ray: bool,
+    on_ray: bool | None,
 ) -> None:
-    """Run or explain; print what a person wants to know."""
+    """Run or explain; print what a person wants to know. `on_ray`: as asked for; None decides here."""
     console = make_console()
     job = resolve(films, config, output=output, preset=preset, settings=settings)
     if explain_only:
@@ -52,10 +51,10 @@ def main(
     print_line(console, f"{job.name}: {found}, preset {job.preset}, output {job.output}", style="bold")
     show_notes(console, job)
     with (
-        place_to_run(console, job, on_ray=on_ray) as place,
+        place_to_run(console, job, rows, asked=on_ray) as (runs_on_ray, place),
         show_progress(console, groups_of(job.plan), job.store.ticks) as progress,
     ):
-        report = curate(job, rows, on_ray=on_ray, progress=progress, place=place)
+        report = curate(job, rows, on_ray=runs_on_ray, progress=progress, place=place)
     show_report(console, report)
 
 
@@ -90,21 +89,6 @@ def caption_settings(
         tier = "openai" if chosen == "openai" else "vllm"
         settings[tier] = settings.get(tier, {}) | {"model": model}
     return {"captions": settings} if settings else {}
-
-
-@contextlib.contextmanager
-def place_to_run(console: Console, job: Job, *, on_ray: bool) -> Iterator[str]:
-    """A connected Ray cluster, or nothing for the plain loop."""
-    if not on_ray:
-        yield "a plain loop in one process"
-        return
-    from curation.engine.cluster import cluster
-
-    with contextlib.ExitStack() as stack:
-        with console.status("starting Ray (about ten seconds)"):
-            place = stack.enter_context(cluster(job.store.root))
-        print_line(console, f"running on {place}", style="dim")
-        yield place
 
 
 def show_forecast(console: Console, job: Job, forecasts: list[Forecast]) -> None:
@@ -167,19 +151,77 @@ def show_report(console: Console, report: Report) -> None:
     console.print(fates)
     for line in problems(report):
         print_line(console, line, style="yellow")
-    console.print(packing_table(report.published.summary, report.job.preset))
+    summary = report.published.summary
+    console.print(packing_table(summary, report.job.preset))
     print_line(console, PACKED, style="dim")
+    if line := nothing_kept(report) or more_by_preset(summary, report.job.preset):
+        print_line(console, line, style="yellow")
     if line := caption_line(record["counters"].get("captions", {})):
         print_line(console, line)
-    passes = record["decode_passes"]
-    print_line(
-        console,
-        f"decode passes per second of footage: {passes['not_exported'] or '-'} where nothing is exported, "
-        f"{passes['exported'] or '-'} where it is; {record['wall_s']:.0f} s of work, "
-        f"{sum(record['rows_reused'].values())} results reused",
-    )
+    print_line(console, cost_line(record))
     for name, path in report.published.paths.items():
         print_line(console, f"{name:<9} {path}")
+
+
+def nothing_kept(report: Report) -> str:
+    """Why the dataset is empty, in one line; nothing where it is not."""
+    sequences = report.published.summary["sequences"]
+    if sequences["kept"]:
+        return ""
+    if sequences["found"]:
+        return f"Nothing was kept: all {counted(sequences['found'], 'sequence')} were rejected after packing."
+    streams = [row["stream"] for row in report.outcome.tables["film"] if row.get("stream")]
+    if not streams:
+        return "Nothing was kept: no file is a film that can be curated."
+    longest_s = max(stream["duration_s"] or 0.0 for stream in streams)
+    least_s = report.record["settings"]["sequences"]["min_window_s"]
+    if longest_s < least_s:
+        which = "the film" if len(streams) == 1 else "the longest film"
+        return (
+            f"Nothing was kept: {which} lasts {longest_s:.1f} s, and a sequence at least {least_s:g} s "
+            "(sequences.min_window_s)."
+        )
+    advice = more_by_preset(report.published.summary, report.job.preset)
+    return f"Nothing was kept: no run of shots makes a sequence under these settings. {advice}".strip()
+
+
+CLEARLY = 1.1
+"""A preset is worth a word if it packs so many times what was packed."""
+
+
+def more_by_preset(summary: Row, preset: str) -> str:
+    """Which preset would pack clearly more than this run did; nothing where none would."""
+    packed, share = summary["packed"], "{:.0%}".format
+    best = max(summary["presets"], key=lambda p: p["seconds"], default=packed)
+    if best["seconds"] <= CLEARLY * packed["seconds"] or best["preset"] == preset:
+        return ""
+    return (
+        f"Preset {best['preset']} would pack {counted(best['sequences'], 'sequence')}, "
+        f"{share(best['share'])} of the footage and not {share(packed['share'])}: run again with "
+        f"--preset {best['preset']} (make: PRESET={best['preset']}); docs/presets.md says how it differs."
+    )
+
+
+def cost_line(record: Row) -> str:
+    """What the run cost: how often the footage was decoded, the time, and what it took from earlier runs."""
+    passes, parts = record["decode_passes"], []
+    decoders = [name for name, sums in record["counters"].items() if sums.get("decoded_s")]
+    if passes["not_exported"] and decoders:
+        told = f"each second of film {times(passes['not_exported'])}"
+        if passes["exported"]:
+            told += f", in sequences {times(passes['exported'])}"
+        is_new = any(record["rows_made"].get(name) for name in decoders)
+        parts.append(f"decoded: {told}" if is_new else f"nothing decoded (by earlier runs: {told})")
+    parts.append(f"{record['wall_s']:.0f} s of work")
+    if reused := sum(record["rows_reused"].values()):
+        parts.append(f"{reused} results of earlier runs reused")
+    return "; ".join(parts)
+
+
+def times(number: float) -> str:
+    """Once, twice, 2.9 times."""
+    told = f"{number:.1f}".removesuffix(".0")
+    return {"1": "once", "2": "twice"}.get(told, f"{told} times")
 
 
 def caption_line(counters: dict[str, float]) -> str:

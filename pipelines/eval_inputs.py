@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmark.characters import CharacterMapError, read_character_map, told_by, with_characters
 from benchmark.presets import CHOICES, PRESETS, Preset, preset
-from benchmark.stories import CHARACTERS, Story, bare_name, load_stories
+from benchmark.stories import CHARACTERS, Story, load_stories
 from benchmark.submission import Submission
 from benchmark.words import counted
 from curation.config import SettingsError, suggestion
@@ -27,9 +27,11 @@ from pipelines.benchmark_inputs import (
     MethodSpec,
     find_stories,
     nothing_found,
+    of_stories,
     parse_methods,
     read_methods,
     scripts_beside,
+    strange_folders,
 )
 from pipelines.eval_output import features_folder, output_folder
 
@@ -117,19 +119,19 @@ def read(order: Order, console: Console) -> Given:
     faults += mixed
     with console.status("looking at the videos"):
         submissions = read_methods(specs, stories, features)
+    there = {key for submission in submissions for key in submission.clips}
+    faults = of_stories(faults, stories, there)
     usable = [(spec, s) for spec, s in zip(specs, submissions, strict=True) if s.num_clips]
     for spec, submission in zip(specs, submissions, strict=True):
         if not submission.num_clips:
             faults.append(nothing_found(spec, submission, stories))
-    there = {key for _, submission in usable for key in submission.clips}
     if there and (absent := sorted(stories.keys() - there)):
         one, many = "has no video of any method and is", "have no video of any method and are"
         told = f"{len(absent)} of {len(stories)} stories {one if len(absent) == 1 else many} left out"
         shown = f": {', '.join(absent)}" if len(absent) <= SHOWN else f"; scored: {', '.join(sorted(there))}"
-        # What scripts lack that are not scored moves no number; `memento stbench check` says it.
-        faults = [fault for fault in faults if bare_name(Path(fault.partition(": ")[0]).stem) not in absent]
         faults.append(told + shown)
-    for _, submission in usable:
+    for spec, submission in usable:
+        faults += [f"{spec.name}: {line}" for line in strange_folders(submission, stories, spec.path)]
         faults += [f"{submission.method}: {line}" for line in (*submission.faults, *odd_lengths(submission))]
     return Given(
         chosen=chosen, stories={key: stories[key] for key in stories if key in there},

@@ -12,7 +12,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from curation.config import SettingsError
+from curation.config import SettingsError, merge
+from curation.presets import settings_of
 from curation.query import QueryError
 from curation.refilter import (
     Change,
@@ -33,13 +34,23 @@ MAX_LINES = 20
 BEFORE = "Sequences as packed, before later stages (crop, reconstruction targets, ...) reject any."
 
 
-def main(output: Path, changes: dict[str, dict[str, Any]], grid: str | None) -> None:
+def main(
+    output: Path, changes: dict[str, dict[str, Any]], grid: str | None, preset: str | None = None
+) -> None:
     """Print what would stay, enter and leave; or one line per value of a grid.
+
+    Args:
+        output: the dataset folder.
+        changes: settings by stage name.
+        grid: `stage.setting=value,value,...`, if asked for.
+        preset: packs with its settings, in which `changes` may change some.
 
     Raises:
         QueryError: there is no published dataset in `output`.
-        SettingsError: a setting does not exist or has a wrong value.
+        SettingsError: a setting or preset does not exist, or has a wrong value.
     """
+    if preset is not None:
+        changes = merge({Sequences.name: settings_of(preset)}, changes)
     films, settings = read(output)
     changed = settings.changed(changes)
     console = make_console()
@@ -51,7 +62,8 @@ def main(output: Path, changes: dict[str, dict[str, Any]], grid: str | None) -> 
         return
     if not changes:
         raise SettingsError(
-            "say what to change: --set filters.max_shake=0.05, or --grid filters.max_shake=0.02,0.05"
+            "say what to change: --set filters.max_shake=0.03, --preset bridged, or "
+            "--grid filters.max_shake=0.02,0.03"
         )
     show(console, compare(films, settings, changed))
 

@@ -21,11 +21,11 @@ datasets:
   my_films:
     films: /data/films
     stages:
-      filters: {max_shake: 0.05}
+      filters: {max_shake: 0.03}
       crop: {text: {pad: 0.2}}        # a dot in the tables below is one level more here
 ```
 
-or on the command line, `--set filters.max_shake=0.05 --set crop.text.pad=0.2`. An unknown name is an error. A
+or on the command line, `--set filters.max_shake=0.03 --set crop.text.pad=0.2`. An unknown name is an error. A
 changed setting reruns the stages that depend on it and no others (`memento curate --explain` says which).
 
 This page is generated from the code; a test keeps it true.

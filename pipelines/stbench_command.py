@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,9 +12,21 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.characters import CharacterMapError, character_map_value, read_character_map
-from benchmark.stories import CONTINUATION, CUT, UNKNOWN, Story, load_stories, script_files
+from benchmark.ranges import FORMAT, propose_ranges
+from benchmark.report.results import write_text
+from benchmark.stories import (
+    CONTINUATION,
+    CUT,
+    UNKNOWN,
+    Story,
+    load_stories,
+    near_stories,
+    resolve_story,
+    script_files,
+)
 from benchmark.words import counted
 from curation.engine.stage import StopRun
+from curation.optional import own_command
 from curation.stories.script import MEMENTO
 from pipelines.benchmark_inputs import STBENCH
 
@@ -110,15 +123,85 @@ def characters(paths: Sequence[Path], output: Path | None, checked: Path | None)
         return
     if output.exists():
         raise StopRun(f"{output} exists: name another file, or check it with --map {output}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_name(f".{output.name}")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, output)
+    write_text(output, text)
     bare = sorted(key for key, story in stories.items() if not story.characters())
     told = counted(len(stories), "story", "stories")
     console.print(f"{output}: {told}, from the tags in the prompts; look through every one")
     if bare:
         console.print(f"note: no tags, so nobody is listed: {', '.join(bare)}", style="yellow")
+
+
+def ranges(film: Path, paths: Sequence[Path], story: str, scene: int | None, output: Path | None) -> None:
+    """Propose which frames of a film are which shot, as a ranges.json for a person to check.
+
+    Args:
+        film: the video.
+        paths: scripts, or folders of them.
+        story: name of the story; empty where the film's name says it.
+        scene: number, if the film is of one scene; None for the whole story.
+        output: the file to write; None prints it.
+
+    Raises:
+        StopRun: no such film, story or scene, or the file exists.
+    """
+    from benchmark.submission import Clip
+    from benchmark.weight_free import measure_clips
+    from curation.video.decode import BadInput
+
+    console, (stories, _) = _console(), _loaded(paths)
+    if not film.is_file():
+        raise StopRun(f"{film}: no such file; give the film of the shots")
+    if output is not None and output.exists():
+        raise StopRun(f"{output} exists: name another file, or remove it first")
+    key = _meant(film, story, stories)
+    shots = [shot.key for shot in stories[key].shots if scene is None or shot.key.scene == scene]
+    if not shots:
+        raise StopRun(f"--scene {scene}: the script of {key} has no such scene")
+    try:
+        with console.status("looking for cuts"):
+            (found,) = measure_clips([Clip(path=film)])
+        proposed, told = propose_ranges(found.inner_cuts, found.frames, len(shots), round(found.fps / 2))
+    except (BadInput, ValueError) as error:
+        raise StopRun(f"{film}: {getattr(error, 'detail', '') or error}") from error
+    where = film.resolve()
+    path = os.path.relpath(where, (output or Path("ranges.json")).resolve().parent)
+    entry = {"path": Path(path).as_posix(), "story": key, **({} if scene is None else {"scene": scene})}
+    entry |= {"proposal": told, "shots": [list(one) for one in proposed]}
+    text = json.dumps({"format": FORMAT, "videos": [entry]}, indent=1) + "\n"
+    text = re.sub(r"\[\s+(\d+),\s+(\d+)\s+\]", r"[\1, \2]", text)
+    if output is None:
+        print(text, end="")
+        return
+    write_text(output, text)
+    console.print(f"{output}: {key}: a proposal, not a measurement: {told}")
+    cuts = set(found.inner_cuts)
+    for shot, (start, end) in zip(shots, proposed, strict=True):
+        how = "" if not start else "   at a cut" if start in cuts else "   no cut was found here"
+        console.print(f"  {shot.stem}   {start:5} to {end:5}   from {start / found.fps:6.2f} s{how}")
+    if rest := [str(cut) for cut in found.inner_cuts if cut not in {start for start, _ in proposed}]:
+        console.print(f"Cuts at other frames: {', '.join(rest)}")
+    console.print(f"Look at these frames, correct {output}, and remove the line `proposal` from it. Then:")
+    console.print(f"  {own_command('eval')} NAME={output} --stories {paths[0] if paths else STBENCH}")
+
+
+def _meant(film: Path, story: str, stories: Mapping[str, Story]) -> str:
+    """Key of the story that a film is of.
+
+    Raises:
+        StopRun: no story is called so, or the film's name tells none or several.
+    """
+    if story:
+        if (key := resolve_story(story, stories)) is None:
+            near = near_stories(story, stories) or sorted(stories)
+            raise StopRun(f"--story {story}: no such story; there are {', '.join(near)}")
+        return key
+    if len(stories) == 1:
+        return next(iter(stories))
+    near = near_stories(film.stem, stories)
+    if len(near) == 1:
+        return near[0]
+    told = f"it may be {' or '.join(near)}" if near else f"there are {', '.join(sorted(stories))}"
+    raise StopRun(f"{film}: its name does not say whose film it is: add --story NAME; {told}")
 
 
 def audit(paths: Sequence[Path]) -> None:

@@ -118,6 +118,7 @@ def _width(one: Table, place: int, column: Column) -> int:
     lines = _head(column).split("\n")
     words = [word for line in lines for word in line.split(" ")] + [line[:READABLE] for line in lines]
     spreads = [_spread(row.entries[place], column) for row in [*one.rows, *one.controls]]
+    spreads += [row.entries[place].mark for row in one.rows]
     return max(map(len, [*words, *spreads, "0.0000"]))
 
 
@@ -166,6 +167,8 @@ def _cell(entry: Entry, column: Column) -> RenderableType:
     text = Text(shown(entry.cell.value, column.metric), style={1: "bold", 2: "underline"}.get(entry.rank, ""))
     if spread := _spread(entry, column):
         text.append(f"\n{spread}", style="not bold not underline dim")
+    if entry.mark:
+        text.append(f"\n{entry.mark}", style="not bold not underline yellow")
     return text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from benchmark.report.schema import (
     StoryView,
     Video,
 )
+from benchmark.report.shared import lack_different_shots, lacked, pair_scores, shared_scores
 from benchmark.report.similar import (
     mean_floor,
     shot_features,
@@ -85,8 +86,9 @@ def report_data(evaluation: Evaluation, *, folder: Path | str = ".", pictures: b
         _method_fact(method, metrics, Path(folder), method in evaluation.controls) for method in everyone
     ]
     compared = methods[: len(evaluation.methods)]
-    scores = {method.name: method.scores for method in evaluation.methods}
+    scores = shared_scores(evaluation, evaluation.methods, readings=True)
     values = per_story(metrics, scores, chosen.order)
+    of_pair = pair_scores(evaluation)
     found = limits(evaluation, scored)
     kind = similarity_kind(evaluation)
     shown = shot_features(evaluation, kind) if kind else {}
@@ -106,7 +108,9 @@ def report_data(evaluation: Evaluation, *, folder: Path | str = ".", pictures: b
         metrics=metrics,
         stories=stories,
         methods=methods,
-        differences=differences(metrics, values),
+        differences=differences(
+            metrics, values, lambda a, b: per_story(metrics, of_pair(a, b), chosen.order)
+        ),
         ranks=ranks(metrics, values),
         calibration=found,
         split=split(evaluation, kind) if kind else [],
@@ -306,8 +310,20 @@ def _warnings(evaluation: Evaluation) -> list[str]:
         found.append(f"encoders ran in {precision}: another recipe than fp32, with other numbers")
     if line := small_sample_line(len(evaluation.stories)):
         found.append(line)
+    return found + list(_missing(evaluation))
+
+
+def _missing(evaluation: Evaluation) -> Iterator[str]:
+    """A line for each method that lacks shots, and what that means where the others do not lack the same."""
+    total = sum(len(story.shots) for story in evaluation.stories.values())
     for method in evaluation.methods:
-        if method.submission.missing:
-            lacks = counted(len(method.submission.missing), "shot, which is", "shots, which are")
-            found.append(f"{method.name} lacks {lacks} in no number")
-    return found
+        if missing := len(method.submission.missing):
+            lacks = counted(missing, "shot, which is", "shots, which are")
+            own = f"its cells are of {total - missing} of {total} shots"
+            yield f"{method.name} lacks {lacks} in no number: {own}"
+    if lack_different_shots(evaluation.methods):
+        shared = total - len(frozenset().union(*map(lacked, evaluation.methods)))
+        yield (
+            f"the methods lack different shots, and {shared} of {total} are of all of them: cells of the "
+            "tables are of each method's own shots; differences, chances of ranks and readings of shared ones"
+        )

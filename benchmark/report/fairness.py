@@ -26,6 +26,7 @@ def fairness(
         environment: may say `prompts <method>`: which text a method was generated from.
     """
     rows = []
+    shared = _shared(methods, stories)
     scored = ", ".join(sorted({story.source or "unknown" for story in stories}))
     against = ", ".join(_PROMPTS.get(form, form) for form in scored.split(", "))
     total = sum(len(story.shots) for story in stories)
@@ -48,7 +49,24 @@ def fairness(
                 characters=characters,
             )
         )
-    return rows, _flags(methods)
+    return rows, [*_flags(methods), *shared]
+
+
+def _shared(methods: Sequence[MethodFact], stories: Sequence[StoryFact]) -> list[str]:
+    """A line if the methods lack different shots: how many each has, and what is compared on which."""
+    lacked = [set(method.missing_shots) for method in methods]
+    if len({frozenset(each) for each in lacked}) < 2:
+        return []
+    total = sum(len(story.shots) for story in stories)
+    shared = total - len(set().union(*lacked))
+    each = "; ".join(
+        f"{method.name} {total - len(missing)}" for method, missing in zip(methods, lacked, strict=True)
+    )
+    return [
+        f"the methods lack different shots (of {total} there are: {each}; {shared} of all): a cell of the "
+        "tables is of the shots that its method has; differences compare the shots that both have, chances "
+        "of ranks and readings those that all have"
+    ]
 
 
 def _videos(method: MethodFact) -> list[Video]:
@@ -102,9 +120,6 @@ def _flags(methods: Sequence[MethodFact]) -> list[str]:
         "seconds per shot",
         "longer shots have more room to drift",
     )
-    missing = {method.name: set(method.missing_shots) for method in methods}
-    if len({frozenset(each) for each in missing.values()}) > 1:
-        found.append("the methods lack different shots: differences use only stories that all have")
     names = list(videos)
     for i, a in enumerate(names):
         for b in names[i + 1 :]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from benchmark.report.ranking import DASH, found_ranks, shown
 from benchmark.report.schema import (
     MEASURED_COLUMN,
     WEIGHT_FREE_COLUMN,
@@ -17,9 +19,10 @@ from benchmark.report.schema import (
     Number,
     ReportData,
 )
+from benchmark.report.stillness import MARK, best_by_stillness
+from benchmark.statistics import RANKED
 
 REPORTED = Path(__file__).parent / "reported.yaml"
-DASH = "-"
 ARROWS = {"up": "\N{UPWARDS ARROW}", "down": "\N{DOWNWARDS ARROW}", "": ""}
 
 
@@ -50,6 +53,7 @@ class Entry:
         rank: 1 for the best of the measured methods, 2 for the second, 0 for the rest.
         reason: why there is no number.
         coverage: `27/30` stories where some have no value; empty where all have.
+        mark: `hardly moves` where a method is best and standing still is enough for that; else empty.
     """
 
     cell: Cell
@@ -57,6 +61,7 @@ class Entry:
     reason: str = ""
     coverage: str = ""
     std: Number = None
+    mark: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +95,7 @@ class Table:
         controls: rows of controls, which compete with nobody.
         reported: what papers print for these columns, kept apart.
         notes: what a reader must know, a line each.
-        stories: that were scored; one gives neither intervals nor ranks.
+        stories: that were scored; one gives no intervals, and few give no ranks (`ranked`).
     """
 
     title: str
@@ -104,6 +109,11 @@ class Table:
     reported: list[ReportedTable]
     notes: list[str]
 
+    @property
+    def ranked(self) -> bool:
+        """Whether there are enough stories for a best and a second."""
+        return self.stories >= RANKED
+
 
 def table(data: ReportData, part: str = MEASURED_COLUMN, order: str = "") -> Table:
     """A table of a report.
@@ -116,10 +126,12 @@ def table(data: ReportData, part: str = MEASURED_COLUMN, order: str = "") -> Tab
     order = order or data.order
     metrics = _in_paper_order(data.columns(part), data.preset)
     columns = [_column(metric, data.preset) for metric in metrics]
-    several = len(data.stories) > 1
-    ranks = _ranks(metrics, data.compared(), order) if several else {}
-    rows = [_row(method, metrics, order, ranks) for method in data.methods if not method.control]
-    controls = [_row(method, metrics, order, {}) for method in data.methods if method.control]
+    compared = data.compared()
+    ranks = found_ranks(data, metrics, order)
+    still = best_by_stillness(metrics, compared, order)
+    marked = {(name, metric.name) for name, won in still.items() for metric in won}
+    rows = [_row(method, metrics, order, ranks, marked) for method in compared]
+    controls = [_row(method, metrics, order) for method in data.methods if method.control]
     preset_table = part == MEASURED_COLUMN
     return Table(
         title=f"Preset {data.preset}" if preset_table else "Weight-free numbers",
@@ -173,19 +185,6 @@ def heading(one: Table) -> str:
     if one.stories == 1:
         return f"{one.title}, 1 story"
     return f"{one.title}, {one.order.replace('_', ' ')} mean with 95 % interval"
-
-
-def digits(metric: MetricFact) -> int:
-    """Decimals to show: four for scores, as the papers have them."""
-    return 4 if metric.unit in ("cosine", "score") or metric.unit.startswith("share") else 2
-
-
-def shown(value: Number, metric: MetricFact) -> str:
-    """A number as the tables show it, a dash for none. The sign of zero is dropped."""
-    if value is None:
-        return DASH
-    text = f"{value:.{digits(metric)}f}"
-    return text[1:] if text.startswith("-") and not float(text) else text
 
 
 def interval(cell: Cell, metric: MetricFact) -> str:
@@ -244,7 +243,11 @@ def _groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
 
 
 def _row(
-    method: MethodFact, metrics: Sequence[MetricFact], order: str, ranks: Mapping[tuple[str, str], int]
+    method: MethodFact,
+    metrics: Sequence[MetricFact],
+    order: str,
+    ranks: Mapping[tuple[str, str], int] = MappingProxyType({}),
+    marked: Collection[tuple[str, str]] = (),
 ) -> Row:
     entries = []
     for metric in metrics:
@@ -260,27 +263,10 @@ def _row(
                 reason=score.reason,
                 coverage=f"{defined}/{total}" if 0 < defined < total else "",
                 std=score.std,
+                mark=MARK if (method.name, metric.name) in marked else "",
             )
         )
     return Row(method=method.name, entries=entries)
-
-
-def _ranks(
-    metrics: Sequence[MetricFact], methods: Sequence[MethodFact], order: str
-) -> dict[tuple[str, str], int]:
-    """(method, metric) -> 1 or 2, by what is shown; nothing for a single method."""
-    found: dict[tuple[str, str], int] = {}
-    for metric in metrics:
-        values = {
-            m.name: m.scores[metric.name].cells[order].value for m in methods if metric.name in m.scores
-        }
-        shown_values = {n: float(shown(v, metric)) for n, v in values.items() if v is not None}
-        if metric.higher_is_better is None or len(shown_values) < 2:
-            continue
-        best = sorted(set(shown_values.values()), reverse=metric.higher_is_better)[:2]
-        if len(best) > 1:
-            found |= {(n, metric.name): best.index(v) + 1 for n, v in shown_values.items() if v in best}
-    return found
 
 
 def _notes(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 
 from benchmark.calibration import calibrate
 from benchmark.evaluation import Evaluation
 from benchmark.report.measures import number
-from benchmark.report.schema import Limits, MethodFact, MetricFact, Number
+from benchmark.report.schema import Limits, MethodFact, MetricFact
+from benchmark.report.stillness import stillness_lines, value
 from benchmark.scoring import Metric
 
-SLOW = 0.5
-"""Motion below this part of the median of the others, or more frozen steps than that, is no fair win."""
 COPIED = 1.0
 """Calibrated similarity of shots at which they differ no more than two halves of one shot do."""
 FROZEN = "frozen"
@@ -72,17 +70,12 @@ def flags(
                 f"as those of {', '.join(frozen)}: read it together with motion"
             )
     compared = [method for method in methods if not method.control]
+    lines += stillness_lines(metrics, compared, order)
     for metric in metrics:
         winner = _winner(metric, compared, order)
         if winner is not None and metric.unit == "cosine" and "text" not in metric.needs:
-            lines += _suspicious(metric, winner, compared, by_metric.get(metric.name, ()), order)
+            lines += _suspicious(metric, winner, by_metric.get(metric.name, ()), order)
     return [*dict.fromkeys(lines), *_controls(metrics, methods, order)]
-
-
-def value(method: MethodFact, metric: str, order: str) -> Number:
-    """A method's number, None if it has none."""
-    score = method.scores.get(metric)
-    return score.cells[order].value if score else None
 
 
 def _winner(metric: MetricFact, methods: Sequence[MethodFact], order: str) -> MethodFact | None:
@@ -94,25 +87,10 @@ def _winner(metric: MetricFact, methods: Sequence[MethodFact], order: str) -> Me
     return best(defined, key=lambda pair: pair[0])[1]
 
 
-def _suspicious(
-    metric: MetricFact,
-    winner: MethodFact,
-    methods: Sequence[MethodFact],
-    found: Sequence[Limits],
-    order: str,
-) -> list[str]:
+def _suspicious(metric: MetricFact, winner: MethodFact, found: Sequence[Limits], order: str) -> list[str]:
+    """Lines on a winner whose shots are copies of each other, or begin with the frame before."""
     lines = []
-    motion = {method.name: value(method, "motion", order) for method in methods}
-    others = [m for name, m in motion.items() if name != winner.name and m is not None]
-    own, freeze = motion[winner.name], value(winner, "freeze", order)
     head = f"{winner.name} is best in {metric.title}"
-    if own is not None and others and own < SLOW * statistics.median(others):
-        lines.append(
-            f"{head}, but moves {own:.2g} % of the width per second, the others "
-            f"{statistics.median(others):.2g}: it may win by freezing"
-        )
-    if freeze is not None and freeze > SLOW:
-        lines.append(f"{head}, but {freeze:.0%} of its frame steps are frozen: it may win by freezing")
     between = ("shot" in metric.name and "intra" not in metric.name) or metric.name == "inter_scene"
     for one in found:
         copied = one.calibrated is not None and one.calibrated >= COPIED

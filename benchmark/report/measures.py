@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from benchmark.aggregate import MACRO, MICRO, ORDERS, STORY_POOLED, Coverage, MetricScore, Scores
 from benchmark.ambiguity import AmbiguityReport, ambiguity, flipped
@@ -21,6 +22,7 @@ from benchmark.report.schema import (
     Score,
 )
 from benchmark.statistics import (
+    RANKED,
     Comparison,
     Interval,
     cell_interval,
@@ -98,9 +100,18 @@ def per_story(metrics: Sequence[MetricFact], methods: Mapping[str, Scores], orde
     return found
 
 
-def differences(metrics: Sequence[MetricFact], values: PerStory) -> list[Difference]:
-    """All pairs of methods on all metrics; p values are corrected over each part of the table."""
+def differences(
+    metrics: Sequence[MetricFact], values: PerStory, pairs: Callable[[str, str], PerStory] | None = None
+) -> list[Difference]:
+    """All pairs of methods on all metrics; p values are corrected over each part of the table.
+
+    Args:
+        metrics: of the report.
+        values: of all methods: which there are.
+        pairs: values of two methods on the shots that both have; those of `values` if not given.
+    """
     wilcoxon = available("scipy")
+    paired = cache(pairs or (lambda first, second: values))
     better = {metric.name: metric.higher_is_better for metric in metrics}
     found: list[Difference] = []
     for part in dict.fromkeys(metric.part for metric in metrics):
@@ -109,8 +120,9 @@ def differences(metrics: Sequence[MetricFact], values: PerStory) -> list[Differe
             if metric.part != part or metric.name not in values:
                 continue
             for first, second in itertools.combinations(values[metric.name], 2):
-                of = values[metric.name]
-                rows.append((metric.name, first, second, compare(of[first], of[second], wilcoxon=wilcoxon)))
+                of = paired(first, second).get(metric.name, {})
+                compared = compare(of.get(first, {}), of.get(second, {}), wilcoxon=wilcoxon)
+                rows.append((metric.name, first, second, compared))
         corrected = holm([row[3].p for row in rows])
         found += [
             Difference(
@@ -135,15 +147,18 @@ def _better_on(compared: Comparison, higher_is_better: bool | None) -> float:
 
 
 def ranks(metrics: Sequence[MetricFact], values: PerStory) -> list[Ranks]:
-    """Rank probabilities of the metrics of which one end is better, if two methods share two stories."""
+    """Rank probabilities of the metrics of which one end is better, if the methods share enough stories.
+
+    From few, the order that they have comes out with a certainty that nothing supports (`RANKED`).
+    """
     found = []
     for metric in metrics:
         of = values.get(metric.name, {})
         if metric.higher_is_better is None or len(of) < 2:
             continue
         stories = len(common_stories(list(of.values())))
-        if stories < 2:
-            continue  # drawn again, one story is always itself: that would be certainty
+        if stories < RANKED:
+            continue
         chances = rank_probabilities(of, higher_is_better=metric.higher_is_better)
         plain = {name: [number(c) for c in chances[name]] for name in of}
         found.append(Ranks(metric=metric.name, probabilities=plain, stories=stories))

@@ -26,12 +26,15 @@ from benchmark.report.results import write_text
 from benchmark.report.schema import (
     MEASURED_COLUMN,
     WEIGHT_FREE_COLUMN,
+    Ambiguity,
     Matrix,
     MetricFact,
     Number,
     ReportData,
     StoryFact,
 )
+from benchmark.report.stillness import best_by_stillness
+from benchmark.statistics import RANKED
 from curation.captions.grammar import replace_hidden
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -63,6 +66,7 @@ def page(data: ReportData) -> str:
     main = {order: table(data, MEASURED_COLUMN, order) for order in ORDERS}
     free = {order: table(data, WEIGHT_FREE_COLUMN, order) for order in ORDERS}
     several = len(data.stories) > 1
+    still = best_by_stillness(data.metrics, data.compared(), data.order)
     context = {
         "data": data,
         "methods": methods,
@@ -71,9 +75,11 @@ def page(data: ReportData) -> str:
         "main": main,
         "free": free,
         "several": several,
+        "ranked": main[data.order].ranked,
+        "still": sorted({(name, m.name) for name, won in still.items() for m in won}),
         "bring": lacking_encoders(data),
         "measured": any(not metric.reason for metric in data.columns()),
-        "radar": radar(main[data.order]) if several else None,
+        "radar": radar(main[data.order]) if main[data.order].ranked else None,
         "plots": [*_plots(main[data.order]), *_plots(free[data.order])] if several else [],
         "comparisons": _comparisons(data),
         "calibration": _calibration(data),
@@ -211,19 +217,21 @@ def _ambiguities(data: ReportData) -> list[dict[str, Any]]:
         {
             "report": one,
             "metric": facts[one.column],
-            "verdict": _verdict(one.survives, one.winner_survives, len(data.compared())),
+            "verdict": _verdict(one, len(data.compared()), len(data.stories)),
             "flips": sum(bool(reading.flipped) for reading in one.readings),
         }
         for one in data.ambiguity
     ]
 
 
-def _verdict(survives: bool, winner: bool, methods: int) -> tuple[str, str]:
+def _verdict(one: Ambiguity, methods: int, stories: int) -> tuple[str, str]:
     if methods < 2:
         return "", "one method: no ranking"
-    if survives:
+    if stories < RANKED:
+        return "", f"fewer than {RANKED} stories: no ranking"
+    if one.survives:
         return "good", "ranking survives every reading"
-    if winner:
+    if one.winner_survives:
         return "warn", "the best method survives, the ranking does not"
     return "bad", "even the best method depends on the reading"
 

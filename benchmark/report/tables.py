@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmark.report.layout import ARROWS, DASH, Column, Row, Table, fixed, interval, shown, tables
 from benchmark.report.results import write_results, write_text
 from benchmark.report.schema import MethodFact, MetricFact, Number, ReportData
+from benchmark.report.stillness import stillness_lines
 
 LONG_HEAD = (
     "source",
@@ -166,11 +167,13 @@ def _latex_caption(one: Table, data: ReportData) -> str:
     else:
         how = (
             f"{one.order.replace('_', ' ')} means over {one.stories} stories with 95 % intervals from a "
-            "bootstrap over stories; best in bold, second underlined"
+            "bootstrap over stories" + ("; best in bold, second underlined" if one.ranked else "")
         )
     told = f"{one.title}: {how}; recipe {data.recipe[:12]}."
     unavailable = [c.title for c in one.columns if c.metric.reason]
-    return tex(told + (f" Unavailable: {'; '.join(unavailable)}." if unavailable else ""))
+    told += f" Unavailable: {'; '.join(unavailable)}." if unavailable else ""
+    still = stillness_lines([c.metric for c in one.columns], data.compared(), one.order)
+    return tex(" ".join([told, *(f"{line}." for line in still)]))
 
 
 def _latex_head(one: Table) -> list[str]:
@@ -200,7 +203,7 @@ def _latex_row(row: Row, columns: Sequence[Column]) -> list[str]:
         text = "--" if text == DASH else text
         wrap = {1: r"\textbf{%s}", 2: r"\underline{%s}"}.get(entry.rank, "%s")
         values.append(wrap % text)
-        spread = interval(entry.cell, column.metric)
+        spread = " ".join(filter(None, (interval(entry.cell, column.metric), entry.mark)))
         spreads.append(rf"{{\tiny {spread}}}" if spread else "")
     lines = [f"{tex(row.method)} & " + " & ".join(values) + r" \\"]
     return [*lines, " & " + " & ".join(spreads) + r" \\"] if any(spreads) else lines
@@ -231,6 +234,7 @@ def markdown(data: ReportData) -> str:
             parts.append("")
         parts += [f"- {md(note)}" for note in one.notes]
         parts.append("")
+    parts += [f"> {md(flag)}\n" for flag in data.flags]
     return "\n".join(parts)
 
 
@@ -243,7 +247,8 @@ def _md_cells(row: Row, columns: Sequence[Column]) -> list[str]:
     for entry, column in zip(row.entries, columns, strict=True):
         text = shown(entry.cell.value, column.metric)
         text = {1: f"**{text}**", 2: f"<u>{text}</u>"}.get(entry.rank, text)
-        found.append(f"{text} {interval(entry.cell, column.metric)}".strip())
+        mark = f"({entry.mark})" if entry.mark else ""
+        found.append(" ".join(filter(None, (text, interval(entry.cell, column.metric), mark))))
     return found
 
 

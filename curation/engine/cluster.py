@@ -14,6 +14,17 @@ from pathlib import Path
 from curation.engine.stage import StopRun
 
 
+class NoLocalRay(StopRun):
+    """The Ray that was to start on this machine did not; `said` is Ray's reason in a few words."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(
+            f"Ray did not start on this machine ({said}); it may be short of memory or busy: run the same "
+            "command again, or do without Ray"
+        )
+        self.said = said
+
+
 @contextmanager
 def cluster(shared_folder: Path) -> Iterator[str]:
     """A connected Ray: `RAY_ADDRESS` joins a running cluster, otherwise one starts on this machine.
@@ -25,7 +36,8 @@ def cluster(shared_folder: Path) -> Iterator[str]:
         One line that says where the run takes place.
 
     Raises:
-        StopRun: a node does not see the folder, or the cluster cannot be joined or started.
+        NoLocalRay: no address was given, and Ray does not start on this machine.
+        StopRun: a node does not see the folder, or the cluster cannot be joined.
     """
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -48,7 +60,8 @@ def cluster(shared_folder: Path) -> Iterator[str]:
                 runtime_env=None,
             )
         except Exception as error:  # Ray raises bare exceptions where it does not come up in time
-            raise StopRun(_nobody(address, error) if address else _no_start(error)) from error
+            ray.shutdown()  # what did start must not stay behind
+            raise (StopRun(_nobody(address, error)) if address else NoLocalRay(_said(error))) from error
     for name in ("ray.data", "ray"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -72,17 +85,13 @@ def _knock(address: str) -> None:
         raise StopRun(_nobody(address, error)) from error
 
 
-def _no_start(error: BaseException) -> str:
-    said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    return (
-        f"Ray did not start on this machine ({said}); it may be short of memory or busy: run the same "
-        "command again, or with --loop to do without Ray"
-    )
+def _said(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _nobody(address: str | None, error: BaseException) -> str:
     return (
-        f"RAY_ADDRESS={address}: no Ray cluster answers there ({str(error).splitlines()[0]}); "
+        f"RAY_ADDRESS={address}: no Ray cluster answers there ({_said(error)}); "
         "start one with `ray start --head` or unset RAY_ADDRESS"
     )
 

@@ -19,6 +19,7 @@ from curation.models.chat_captioner import ChatCaptioner
 from curation.models.describer import Describer
 from curation.models.endpoint import EndpointSettings
 from curation.models.vllm_client import VllmSettings, obstacle
+from curation.models.vllm_process import gpus_here
 from curation.optional import MissingExtra, available, install_command
 from curation.weights import WeightsMissing
 
@@ -46,6 +47,8 @@ def choose(captioner: Tier, vllm: VllmSettings) -> Choice:
     """
     if captioner != AUTO:
         return Choice(captioner)
+    if not gpus_here():  # the extra and the weights are gigabytes that would not help
+        return Choice(DESCRIBE, "no GPU here; a model's captions need one, or a server: --endpoint URL")
     if why := obstacle(vllm):
         return Choice(DESCRIBE, why)
     return Choice(VLLM, f"a GPU, vLLM and {vllm.model_id} are here")

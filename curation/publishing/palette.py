@@ -7,7 +7,15 @@ import zlib
 
 from curation.framing.overlays import LOGO, SCENE_TEXT, SUBTITLE, TITLE
 from curation.framing.pictures import OVERLAY_COLOURS
-from curation.stages.sequences import CONTEXT, MIXED_FIELDS, NO_WINDOW, TRANSITION, TRIMMED
+from curation.stages.sequences import (
+    CONTEXT,
+    MIXED_FIELDS,
+    NO_WINDOW,
+    TOO_LONG,
+    TOO_SHORT,
+    TRANSITION,
+    TRIMMED,
+)
 
 IN_CLIPS = "in clips"
 GREEN, PALE = "#2e9e5b", "#9bd3b2"
@@ -20,8 +28,8 @@ PLAIN = {
     "frozen": "#4fb3bf", "static": "#7d8f69", "shaky": "#c98b3b", "flicker": "#d96f9f",
     "corrupt": "#b03a2e", "title_over_picture": "#8e5bb5", "unaesthetic": "#a9746e", "duplicate": "#3f7d8c",
     # shots that fit no sequence
-    TRANSITION: "#8d939c", NO_WINDOW: "#b9bdc4", "shot_too_short": "#6d7178", "shot_too_long": "#50545b",
-    MIXED_FIELDS: "#2f3237",
+    TRANSITION: "#656b75", NO_WINDOW: "#cdd1d6", TOO_SHORT: "#edbcaa", TOO_LONG: "#8a5340",
+    MIXED_FIELDS: "#24272b",
 }  # fmt: skip
 """Use of film time -> colour."""
 STRIPED = {

@@ -17,6 +17,7 @@ from curation.publishing.stills import (
     clips_seconds,
     film_pictures,
     lost_stills,
+    spread,
     still_shape,
     unusable_stills,
 )
@@ -33,20 +34,30 @@ from curation.publishing.tables import (
     targets_of,
 )
 from curation.schema import SCORES
-from curation.stages.sequences import CONTEXT, MIXED_FIELDS, NO_WINDOW, TRANSITION, TRIMMED
+from curation.stages.sequences import (
+    CONTEXT,
+    MIXED_FIELDS,
+    NO_WINDOW,
+    TOO_LONG,
+    TOO_SHORT,
+    TRANSITION,
+    TRIMMED,
+)
 
 AXIS_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 AXIS_MARKS = 12
+EXAMPLES = 6
+"""Sequences that the first page shows."""
 
 USE_WORDS = {
     IN_CLIPS: "film time that the published clips show",
     CONTEXT: "inside a sequence, but too short to be a clip",
     TRIMMED: "end of a shot that its clip leaves out, because clips have 4n+1 frames",
-    NO_WINDOW: "good enough, but too short or with too few neighbours for a sequence",
+    NO_WINDOW: "usable and long enough for a clip, but its neighbours do not make a sequence with it",
     TRANSITION: "fades, dissolves, and what lies before the first and after the last shot",
     MIXED_FIELDS: "frames of an interlaced film that hold a field of either of two shots",
-    "shot_too_short": "shorter than a clip may be",
-    "shot_too_long": "longer than a clip may be",
+    TOO_SHORT: "usable, but shorter than a clip may be (sequences.min_shot_s)",
+    TOO_LONG: "usable, but longer than a clip may be (sequences.max_shot_s)",
 }
 """What a use of film time means, where its name does not say it."""
 
@@ -84,7 +95,7 @@ def write_review(world: World, folder: Path, counts: Row, facts: Mapping[str, An
     for film in films:
         for group in film["pictures"]:
             _write_pictures(review, group["pictures"])
-    index = made.get_template("index.html").render(counts=counts, films=films)
+    index = made.get_template("index.html").render(counts=counts, films=films, examples=examples(world))
     (review / "index.html").write_text(index, encoding="utf-8")
     page = made.get_template("film.html")
     for film in shown.values():
@@ -102,6 +113,32 @@ def _write_pictures(review: Path, pictures: list[Row]) -> None:
             (review / picture["src"]).write_bytes(picture["image"])
 
 
+def examples(world: World) -> list[Row]:
+    """Kept sequences for the first page, evenly spaced over all: what each is, its caption and its crop."""
+    found = []
+    for film in sorted(world.shown_films(), key=lambda f: f["path"]):
+        for number, sequence in enumerate(world.of_film.get(film["film_id"], ()), 1):
+            if sequence["status"] == KEPT:
+                found.append((film, number, sequence))
+    shown = []
+    for film, number, sequence in spread(found, EXAMPLES):
+        proofs = {p["kind"]: p["image"] for p in reversed(sequence.get("proof") or [])}  # the first of a kind
+        image = proofs.get("crop") or proofs.get("strip")
+        shown.append(
+            {
+                **{c: sequence[c] for c in ("sequence_id", "num_shots", "story_caption")},
+                "number": number,
+                "film": film["path"].rsplit("/", 1)[-1],
+                "page": f"{film['film_id']}.html#{sequence['sequence_id']}",
+                "src": proof_path(sequence["sequence_id"], image) if image else None,
+                "is_crop": "crop" in proofs,
+                "num_subjects": len(sequence["subjects"] or []),
+                "num_targets": len(sequence["recon_targets"] or []),
+            }
+        )
+    return shown
+
+
 def film_page(world: World, film: Row) -> Row:
     """What the page of a film shows."""
     shots = shots_of(world, film)
@@ -116,10 +153,14 @@ def film_page(world: World, film: Row) -> Row:
     sequences = world.of_film.get(film["film_id"], ()) if shots else ()
     blocks = [sequence_block(film, s, n, world.store) for n, s in enumerate(sequences, 1)]
     places = {c["shot_id"]: (b["number"], c.get("number")) for b in blocks for c in b["members"]}
+    unused = {s["shot"]["shot_id"]: s["reason"] for s in spans if s["shot"] and not s["used_by"]}
     return {
         "film": row,
         "duration_s": row["duration_s"] or (spans[-1]["end_s"] if spans else 0.0),
-        "shots": [{**shot, "place": places.get(shot["shot_id"])} for shot in shots],
+        "shots": [
+            {**shot, "place": places.get(shot["shot_id"]), "unused": unused.get(shot["shot_id"])}
+            for shot in shots
+        ],
         "unusable": unusable_stills(film, shots, world.store),
         "shape": still_shape(film["stream"]),
         "spans": spans,

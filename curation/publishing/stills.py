@@ -167,7 +167,7 @@ def film_pictures(world: World, film: Row) -> list[Row]:
 
     Returns:
         Groups in the order of time: the `sequence_id` that a group leads to with its `number`, `reason` (None
-        if kept) and `clips_s`, seconds of its clips (all None for the one group of shots); and its
+        if kept) and `clips_s`, seconds that its clips show (all None for the one group of shots); and its
         `pictures`, each with `src`, `time_s`, `shape` (width over height), whether it is a `strip`, of which
         the middle is shown, and `image`: the bytes to write to `src`, None if the file is there.
     """
@@ -195,8 +195,8 @@ def film_pictures(world: World, film: Row) -> list[Row]:
 
 
 def clips_seconds(sequence: Row) -> float:
-    """Length of the clips of a sequence together, as files: what captions call its length."""
-    return sum(clip["num_frames"] / clip["fps"] for clip in sequence["clip_files"] or [])
+    """Seconds of film that the clips of a sequence show; as files they last up to 1/16 s longer each."""
+    return sum(clip["end_s"] - clip["start_s"] for clip in sequence["clip_files"] or [])
 
 
 def _strips(sequence: Row) -> Iterator[Row]:

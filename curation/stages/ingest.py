@@ -51,7 +51,7 @@ def _identify(row: Row, folder: Folder) -> Row:
         if sha256 is None:
             sha256 = _hash(path)
             folder.count("hashed_bytes", size)
-            _remember(path, stamp, sha256, folder)
+            _remember(memo_file, stamp, sha256, folder)
     except FileNotFoundError as error:
         if re.search(r"\\x[0-9a-f]{2}", path):
             raise BadInput("bad_name", "its name is not UTF-8; rename it") from error
@@ -109,7 +109,7 @@ def _memo_of(path: str, root: Path) -> Path:
 
 
 def is_remembered(path: str, root: Path) -> bool:
-    """Whether the store at `root` knows a file on this machine's disks as it is, so that it need not be read."""
+    """Whether the store at `root` knows the file as it is, so that it need not be read."""
     if "://" in path or not os.path.isfile(path):
         return False
     stamp, _ = _stamp(path)
@@ -126,7 +126,7 @@ def _known(memo_file: Path, stamp: dict[str, Any] | None) -> str | None:
         return None
 
 
-def _remember(path: str, stamp: dict[str, Any] | None, sha256: str, folder: Folder) -> None:
+def _remember(memo: Path, stamp: dict[str, Any] | None, sha256: str, folder: Folder) -> None:
     # Without a store there was no run yet and this is only a forecast, which must not begin an output folder.
     if stamp is not None and folder.open("").is_dir():
         with contextlib.suppress(OSError):  # then the file is read again, which is all

@@ -16,6 +16,7 @@ from curation.presets import PRESETS
 from curation.shots.cut_rules import CUT
 
 CONTEXT, TRANSITION, NO_WINDOW, TRIMMED = "context", "transition", "no_window", "trimmed"
+TOO_SHORT, TOO_LONG = Role.TOO_SHORT.value, Role.TOO_LONG.value
 MIXED_FIELDS = "mixed_fields"
 SOFT = ("fade", "dissolve")
 
@@ -130,8 +131,8 @@ def coverage(row: Row, shots: Shots, rules: Rules, windows: Sequence[Window]) ->
 
     `used_by` names the sequence; `reason` is then null, or `context` for a shot that is no clip. Unused
     spans have as reason `transition`, `mixed_fields` (a frame of an interlaced film with fields of two
-    shots), `shot_too_short`, `shot_too_long`, `no_window` (usable, but no window has room for it) or the
-    reason of the quality filter.
+    shots), `shot_too_short` or `shot_too_long` (for a clip), `no_window` (usable and long enough, but its
+    neighbours do not make a sequence with it) or the reason of the quality filter.
     """
     used: dict[int, tuple[str, str | None]] = {}
     for window in windows:
@@ -232,9 +233,8 @@ def film_verdict(row: Row) -> tuple[str, str | None, str | None]:
     lost: dict[str, float] = {}
     for span in row["coverage"] or []:
         lost[span["reason"]] = lost.get(span["reason"], 0.0) + span["end_s"] - span["start_s"]
-    words = {"no_window": "usable but too short or too few for a window"}
     by_loss = sorted(lost.items(), key=lambda x: (-x[1], x[0]))
-    why = ", ".join(f"{words.get(reason, reason)} {s:.1f} s" for reason, s in by_loss)
+    why = ", ".join(f"{reason} {s:.1f} s" for reason, s in by_loss)
     helps = [p for p in row["preset_coverage"] or [] if p["num_sequences"]]
     length = sum(lost.values())
     shortest = min(settings["min_window_s"] for settings in PRESETS.values())

@@ -30,7 +30,7 @@ STORIES = {
         overview="A walk.",
         source="storymem",
     )
-    for i in range(4)
+    for i in range(7)
 }
 METHODS = {
     "near": {"spread": 0.3},
@@ -59,13 +59,13 @@ def test_cells_are_the_scores_with_their_intervals(evaluated, data):
     for order in ("macro", "story_pooled", "micro"):
         assert found.cells[order] == Cell(**cell_interval(scored, order)._asdict())
     assert found.per_story["macro"] == scored.per_story()
-    assert found.coverage["stories"] == [4, 4]
+    assert found.coverage["stories"] == [7, 7]
 
 
 def test_what_is_undefined_is_none_with_a_reason(data):
     inter_scene = data.methods[0].scores["inter_scene"]
     assert inter_scene.per_story["macro"]["s0"] is None
-    assert inter_scene.coverage["stories"] == [3, 4]
+    assert inter_scene.coverage["stories"] == [6, 7]
     only_one_scene = {"s0": STORIES["s0"]}
     alone = report_data(evaluations.evaluation(only_one_scene, {"a": {}}), pictures=False)
     found = alone.methods[0].scores["inter_scene"]
@@ -93,11 +93,11 @@ def test_differences_are_paired_corrected_and_point_the_right_way(data):
     found = [d for d in data.differences if d.metric == "inter_shot_viclip_adjacent"]
     assert [(d.first, d.second) for d in found] == [("near", "far"), ("near", "gaps"), ("far", "gaps")]
     assert found[0].difference.value > 0
-    assert found[0].wins == 4
-    assert found[0].p == 2 / 2**4
+    assert found[0].wins == 7
+    assert found[0].p == 2 / 2**7
     assert all(d.p_holm >= d.p for d in data.differences)
     ranks = {r.metric: r for r in data.ranks}["inter_shot_viclip_adjacent"]
-    assert ranks.probabilities["near"] == [1, 0, 0]
+    assert ranks.probabilities["near"][0] > 0.9
     assert ranks.probabilities["far"] == [0, 0, 1]
 
 
@@ -106,7 +106,7 @@ def test_the_first_of_a_pair_wins_where_less_is_better():
     data = report_data(evaluations.evaluation(STORIES, still), pictures=False)
     found = next(d for d in data.differences if d.metric == "freeze")
     assert found.difference.value == pytest.approx(-0.7)
-    assert found.wins == 4
+    assert found.wins == 7
     assert {r.metric: r for r in data.ranks}["freeze"].probabilities["calm"] == [1, 0]
 
 
@@ -126,8 +126,11 @@ def test_calibration_is_that_of_the_metrics(evaluated, data):
 def test_who_wins_by_standing_still_is_told():
     methods = {"still": {"spread": 0.1, "motion": 0.3, "freeze": 0.9}, "moves": {"spread": 0.6}}
     flags = report_data(evaluations.evaluation(STORIES, methods), pictures=False).flags
-    assert any("still is best in Subject, inter-shot, but moves" in flag for flag in flags)
-    assert any("still" in flag and "frame steps are frozen" in flag for flag in flags)
+    (told,) = [flag for flag in flags if "by freezing" in flag]
+    assert told.startswith("still is best in ")
+    assert "Subject, inter-shot" in told
+    assert ", but moves 0.3 % of the width per second, the others 4" in told
+    assert "90 % of its frame steps are frozen" in told
     fair = {"a": {"spread": 0.3}, "b": {"spread": 0.6}}
     told = report_data(evaluations.evaluation(STORIES, fair), pictures=False).flags
     assert not any("by freezing" in flag or "by copying" in flag for flag in told)
@@ -201,9 +204,9 @@ def test_scenes_stand_in_where_no_character_is_named():
 
 def test_the_split_counts_every_pair_once(data):
     near = {s.name: s for s in data.split if s.method == "near" and s.kind == "joined"}
-    assert {name: one.pairs for name, one in near.items()} == {"continuation": 2 + 3 * 3, "scene_change": 3}
+    assert {name: one.pairs for name, one in near.items()} == {"continuation": 2 + 6 * 3, "scene_change": 6}
     gaps = {s.name: s.pairs for s in data.split if s.method == "near" and s.kind == "recurrence"}
-    assert gaps == {"1": 2 * (2 + 3 * 4), "2": 2 * (1 + 3 * 3), "3-4": 2 * 3 * 3}
+    assert gaps == {"1": 2 * (2 + 6 * 4), "2": 2 * (1 + 6 * 3), "3-4": 2 * 6 * 3}
 
 
 def test_ambiguity_starts_with_the_reading_of_the_table(data):
@@ -223,7 +226,7 @@ def test_fairness_says_what_differs(data):
     told = " ".join(data.fairness_flags)
     assert "frame rates: near 16; far 15; gaps 16" in told
     assert "bits per pixel differ by a factor of" in told
-    assert "lack different shots" in told
+    assert "lack different shots (of 33 there are: near 33; far 33; gaps 31; 31 of all)" in told
     rows = {row.method: row for row in data.fairness}
     assert rows["gaps"].flags == ["2 shots are missing"]
     assert rows["gaps"].characters == "tags of the prompts"
@@ -234,8 +237,8 @@ def test_fairness_says_what_differs(data):
     copied = {key: dict.fromkeys(shots, next(iter(shots.values()))) for key, shots in clips.items()}
     method = evaluations.result("b", STORIES, chosen=same.preset, made=same.recipe, clips=copied)
     both = report_data(type(same)(**{**vars(same), "methods": (*same.methods, method)}), pictures=False)
-    assert "18 shots share their video with another shot" in both.fairness[1].flags
-    assert any("a and b share 4 identical videos" in flag for flag in both.fairness_flags)
+    assert "33 shots share their video with another shot" in both.fairness[1].flags
+    assert any("a and b share 7 identical videos" in flag for flag in both.fairness_flags)
 
 
 def test_scores_of_another_recipe_are_refused(evaluated):

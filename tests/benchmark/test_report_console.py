@@ -13,7 +13,7 @@ from benchmark.report.layout import computed, table, tables
 from benchmark.report.tables import latex, markdown
 from tests.benchmark import evaluations, made
 
-STORIES = {f"s{i}": made.story(f"s{i}", (3, 2) if i else (3,)) for i in range(4)}
+STORIES = {f"s{i}": made.story(f"s{i}", (3, 2) if i else (3,)) for i in range(7)}
 METHODS = {"near": {"spread": 0.3}, "far": {"spread": 0.9, "fps": 15.0}, "gaps": {"spread": 0.5}}
 
 

@@ -14,7 +14,7 @@ from benchmark.report.tables import latex, tex
 from tests.benchmark import evaluations, made
 
 HOSTILE = "[50 % of a_b] & {c}\\ $x^2$ #1 ~ <b>|\"'`*\n\n\\input{x} \\\\"
-STORIES = {f"s{i}": made.story(f"s{i}", (3, 2)) for i in range(3)}
+STORIES = {f"s{i}": made.story(f"s{i}", (3, 2)) for i in range(6)}
 COMMANDS = {
     "begin", "end", "centering", "small", "setlength", "tabcolsep", "caption", "toprule", "midrule",
     "bottomrule", "multicolumn", "cmidrule", "textbf", "underline", "itshape", "tiny", "scriptsize",

@@ -27,19 +27,29 @@ OPENAI = Captions(captioner="openai", openai=EndpointSettings(url="http://localh
 @pytest.fixture
 def capable(monkeypatch):
     """A machine with a GPU, vLLM and the weights."""
+    monkeypatch.setattr(caption_tier, "gpus_here", lambda: 1)
     monkeypatch.setattr(caption_tier, "obstacle", lambda settings: "")
     monkeypatch.setattr("curation.stages.captions.revision_here", lambda settings: "commit")
 
 
 def test_auto_takes_the_describer_where_something_is_missing_and_says_what(monkeypatch):
-    monkeypatch.setattr(caption_tier, "obstacle", lambda settings: "0 GPUs here, 1 needed")
+    monkeypatch.setattr(caption_tier, "gpus_here", lambda: 1)
+    monkeypatch.setattr(caption_tier, "obstacle", lambda settings: "1 GPUs here, 2 needed")
     stage, line = Captions().settled()
     assert stage.captioner == "describe"
-    assert "0 GPUs here, 1 needed" in line
+    assert "1 GPUs here, 2 needed" in line
     assert Captions().deciding() == Captions(captioner="describe").deciding() == {"captioner": "describe"}
     assert Captions().fingerprint() == Captions(captioner="describe").fingerprint()
     assert Captions(captioner="describe").settled()[1].startswith("captions by the embedded describer")
     assert "auto" not in Captions(captioner="describe").settled()[1]
+
+
+def test_without_a_gpu_nothing_is_advised_to_be_installed(monkeypatch):
+    monkeypatch.setattr(caption_tier, "gpus_here", lambda: 0)
+    line = Captions().settled()[1]
+    assert "no GPU here" in line
+    assert "--endpoint" in line
+    assert "install" not in line
 
 
 def test_auto_takes_vllm_where_it_can_and_says_why(capable):
