@@ -19,6 +19,8 @@ from typing import Any
 from benchmark.stories import ShotKey, Story
 
 FORMAT = "memento-characters/1"
+MAP = "map"
+"""How the words begin that name a map as the source of who is in which shot (`told_by`)."""
 _STEM = re.compile(r"(\d+)_(\d+)")
 
 
@@ -98,7 +100,7 @@ def mapped(stories: Mapping[str, Story]) -> dict[str, dict[str, list[str]]]:
 def told_by(story: Story) -> str:
     """Who says which characters are in which shot, in words."""
     if story.cast is not None:
-        return f"map reviewed by {story.reviewer}" if story.reviewer else "map that nobody reviewed"
+        return f"{MAP} reviewed by {story.reviewer}" if story.reviewer else f"{MAP} that nobody reviewed"
     return "tags of the prompts" if story.characters() else "nobody: no tags"
 
 

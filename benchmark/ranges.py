@@ -44,9 +44,9 @@ def propose_ranges(
 ) -> tuple[list[tuple[int, int]], str]:
     """Ranges of a film's shots for a person to check, and in words what they rest on.
 
-    Where exactly as many cuts were found as the script needs, they are taken. Else the film is divided into
-    equal parts, and a border is moved to a found cut that is near: continuations show no cut, and a shot may
-    have one inside.
+    Most methods make shots of one length, some of which show no cut to the one before. So the film is divided
+    into equal parts, and a border is moved to a found cut that is near. Only where few borders have such a
+    cut, but there are exactly as many cuts as the script needs, these are taken instead.
 
     Args:
         cuts: first frames after the cuts that were found, ascending.
@@ -59,19 +59,19 @@ def propose_ranges(
     """
     if num_frames < num_shots:
         raise ValueError(f"{counted(num_frames, 'frame')} for {counted(num_shots, 'shot')}")
-    found = counted(len(cuts), "cut was", "cuts were")
-    if len(cuts) == num_shots - 1:
-        return ranges_of_cuts(cuts, num_frames), f"{found} found, as many as {num_shots} shots need"
     equal = [round(num_frames * place / num_shots) for place in range(1, num_shots)]
     reach = min(reach, (num_frames // num_shots - 1) // 2)
     borders = []
     for border in equal:
         near = [cut for cut in cuts if abs(cut - border) <= reach]
         borders.append(min(near, key=lambda cut: abs(cut - border)) if near else border)
-    moved = sum(border in cuts for border in borders)
-    told = f"{found} found, and {num_shots} shots need {num_shots - 1}: equal parts"
-    told += f", of whose borders {moved} lie at a cut" if moved else ""
-    return ranges_of_cuts(borders, num_frames), told
+    found = f"{counted(len(cuts), 'cut was', 'cuts were')} found where {num_shots - 1} are needed"
+    at_cut = sum(border in cuts for border in borders)
+    if len(cuts) == len(equal) and 2 * at_cut < len(equal):
+        return ranges_of_cuts(cuts, num_frames), f"{found}: these, though they do not lie at equal parts"
+    return ranges_of_cuts(
+        borders, num_frames
+    ), f"{found}: equal parts, {at_cut} of whose borders lie at a cut"
 
 
 def read_ranges(path: Path | str, stories: Mapping[str, Story], *, method: str | None = None) -> Submission:

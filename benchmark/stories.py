@@ -211,7 +211,7 @@ def resolve_story(name: str, stories: Mapping[str, Story]) -> str | None:
 
 
 def near_stories(name: str, stories: Mapping[str, Story]) -> list[str]:
-    """Stories that a folder's name may have been meant for: part of it, or written much like it; at most three."""
+    """Stories that a folder's name may have been meant for, at most three: part of it, or written like it."""
     plain = bare_name(name).lower()
     inside = [key for key in stories if key.lower() in plain or (len(plain) > 2 and plain in key.lower())]
     inside.sort(key=len, reverse=True)  # of `cat` and `black_cat`, the one that says more

@@ -77,20 +77,19 @@ def cpus_here() -> int:
 
 
 def why_loop(job: Job, rows: list[Row], cpus: int) -> str | None:
-    """Why a plain loop does as well as Ray on `cpus` cores of this machine; None where Ray pays.
+    """Why a plain loop does as well as Ray on `cpus` cores of this machine; None where Ray may pay.
 
-    Ray can save at most the time that the other cores take over, and costs `RAY_S`.
+    What takes a loop less time than Ray's start needs no Ray, and on one core Ray brings nothing.
     """
-    share = WORK_PER_S * (1 - 1 / cpus)
-    left_s = footage_left(job, rows, enough_s=RAY_S / share if share else float("inf"))
+    enough_s = RAY_S / WORK_PER_S if cpus > 1 else float("inf")
+    left_s = footage_left(job, rows, enough_s=enough_s)
     if left_s is None:
         return "nothing is left to compute"
-    if left_s * share >= RAY_S:
+    if left_s >= enough_s and cpus > 1:
         return None
-    cores = "one core" if cpus == 1 else f"{cpus} cores"
-    if left_s == float("inf"):
-        return f"Ray brings nothing on {cores}"
-    return f"for {clock(left_s)} of film Ray brings little on {cores}"
+    if cpus == 1:
+        return "Ray brings nothing on one core"
+    return f"{clock(left_s)} of film takes less time than Ray's start"
 
 
 def footage_left(job: Job, rows: list[Row], enough_s: float) -> float | None:
@@ -114,8 +113,16 @@ def footage_left(job: Job, rows: list[Row], enough_s: float) -> float | None:
     forecasts = explain(job.plan, rows, job.store)
     if not any(forecast.runs for forecast in forecasts):
         return None
-    begun = {unit: at for forecast in forecasts for unit, at in forecast.begun.items()}
-    return sum(length_of(path) if length is None else length for path, length in begun.values())
+    return sum(seconds_of(row) for forecast in forecasts for row in forecast.begun.values())
+
+
+def seconds_of(row: Row) -> float:
+    """Length of the sequence of a row, or of its film."""
+    if row.get("sequence_id"):
+        return float(row["end_s"] - row["start_s"])
+    if row.get("stream"):
+        return float(row["stream"]["duration_s"] or 0.0)
+    return length_of(row["path"])
 
 
 def length_of(path: str) -> float:

@@ -66,6 +66,7 @@ def report(made: Evaluation, output: Path, console: Console, told: Sequence[str]
 
     with console.status("writing the report"):
         data = report_data(made, folder=output)
+        told = [*told, *renewed(output, data)]
         files = write_tables(data, output)
         page = write_page(data, output)
     faults = [
@@ -79,6 +80,21 @@ def report(made: Evaluation, output: Path, console: Console, told: Sequence[str]
         console.print(line)
     console.print(f"Page: {page}\nTables: {', '.join(str(file) for file in files)}")
     return any(score.coverage["units"][0] for method in data.compared() for score in method.scores.values())
+
+
+def renewed(output: Path, data: ReportData) -> list[str]:
+    """A line if the report that is about to be replaced was made by another recipe: what differs."""
+    from benchmark.report.diff import changes_between, recipe_changes
+    from benchmark.report.results import ResultsError, read_results
+
+    try:
+        old = read_results(output)
+    except ResultsError:  # there is none, or none that can be compared
+        return []
+    if old.recipe == data.recipe:
+        return []
+    why = recipe_changes(list(changes_between(old, data)))
+    return [f"note: the report that was in {output} is replaced, and does not compare with this one: {why}"]
 
 
 def summary(data: ReportData) -> Iterator[str]:

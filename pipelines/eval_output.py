@@ -44,10 +44,10 @@ def refuse_other(output: Path, specs: Iterable[MethodSpec]) -> None:
     old = _methods(output / NAME)
     if not old:
         return
-    roots = {spec.name: _root(spec.path) for spec in specs}
+    roots = {spec.name: _roots(spec.path) for spec in specs}
     if old.keys() != roots.keys():
         told = f"a report of {', '.join(old)}"
-    elif moved := [name for name, root in roots.items() if not _below(output, old[name], root)]:
+    elif moved := [name for name, places in roots.items() if not _below(output, old[name], places)]:
         told = f"a report of other videos of {', '.join(moved)}"
     else:
         return
@@ -67,11 +67,19 @@ def _paths(method: Mapping[str, Any]) -> list[str]:
     return [video["path"] for shots in method["videos"].values() for video in shots.values()]
 
 
-def _root(path: Path) -> Path:
+def _roots(path: Path) -> list[Path]:
+    """Where a method's videos lie: its folder, or the files that a manifest names."""
     absolute = Path(os.path.abspath(path))
-    return absolute.parent if path.is_file() else absolute
+    if not path.is_file():
+        return [absolute]
+    try:
+        named = [video["path"] for video in json.loads(path.read_text(encoding="utf-8"))["videos"]]
+        return [Path(os.path.abspath(absolute.parent / name)) for name in named]
+    except (OSError, ValueError, KeyError, TypeError):  # a manifest that cannot be read has no shots either
+        return [absolute.parent]
 
 
-def _below(output: Path, paths: Sequence[str], root: Path) -> bool:
-    """Whether paths relative to a report are of a method's folder; of none, it cannot be told."""
-    return not paths or any(Path(os.path.abspath(output / path)).is_relative_to(root) for path in paths)
+def _below(output: Path, paths: Sequence[str], roots: Sequence[Path]) -> bool:
+    """Whether paths relative to a report are of a method's videos; of none, it cannot be told."""
+    absolute = [Path(os.path.abspath(output / path)) for path in paths]
+    return not paths or any(path.is_relative_to(root) for path in absolute for root in roots)

@@ -180,8 +180,10 @@ def ranges(film: Path, paths: Sequence[Path], story: str, scene: int | None, out
         console.print(f"  {shot.stem}   {start:5} to {end:5}   from {start / found.fps:6.2f} s{how}")
     if rest := [str(cut) for cut in found.inner_cuts if cut not in {start for start, _ in proposed}]:
         console.print(f"Cuts at other frames: {', '.join(rest)}")
-    console.print(f"Look at these frames, correct {output}, and remove the line `proposal` from it. Then:")
-    console.print(f"  {own_command('eval')} NAME={output} --stories {paths[0] if paths else STBENCH}")
+    console.print(
+        f"Look at these frames, correct {output}, and remove the line `proposal` from it. Then:\n"
+        f"  {own_command('eval')} NAME={output} --stories {paths[0] if paths else STBENCH}"
+    )
 
 
 def _meant(film: Path, story: str, stories: Mapping[str, Story]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,10 +19,20 @@ from benchmark.study.results import Agreement, Share, Verdict, as_json, correlat
 from benchmark.words import counted
 from curation.engine.stage import StopRun
 from curation.optional import own_command
-from pipelines.benchmark_inputs import find_stories, nothing_found, parse_methods, read_methods
+from pipelines.benchmark_inputs import (
+    find_stories,
+    nothing_found,
+    of_stories,
+    parse_methods,
+    read_methods,
+    strange_folders,
+)
+from pipelines.progress import time_left
 
 SHOWN_METRICS = 8
 FEW = 5
+QUIET_S = 15.0
+"""Where the output is no terminal, at most this often it is said which film is encoded."""
 FOOTNOTE = (
     "In brackets: 95 % intervals from stories and raters drawn anew. "
     "alpha: Krippendorff's, 1 if raters agree, 0 as by chance."
@@ -52,11 +64,11 @@ def make(methods: Sequence[str], stories: Sequence[Path], output: Path, settings
         if not submission.num_clips:
             raise StopRun(nothing_found(spec, submission, found))
         faults += [f"{submission.method}: {fault}" for fault in submission.faults]
-    with console.status("films") as status:
+        faults += [f"{submission.method}: {line}" for line in strange_folders(submission, found, spec.path)]
+    faults = of_stories(faults, found, {key for one in submissions for key in one.clips})
+    with told_films(console) as tell:
         try:
-            study = make_study(
-                submissions, found, output, settings, lambda n, of: status.update(f"film {n} of {of}")
-            )
+            study = make_study(submissions, found, output, settings, tell)
         except StudyError as error:
             raise StopRun(str(error)) from error
         except BadInput as bad:
@@ -80,6 +92,29 @@ def make(methods: Sequence[str], stories: Sequence[Path], output: Path, settings
         f"When files come back: {own_command('study read')} {output / ANSWERS}/*.json --key {output / KEY}"
     )
     return study.page
+
+
+@contextlib.contextmanager
+def told_films(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """What is called with films done and in all: a moving line on a terminal, a calm log elsewhere."""
+    began = told = time.monotonic()
+
+    def line(done: int, total: int) -> str:
+        left = time_left(done, total, time.monotonic() - began)
+        return f"encoding film {min(done + 1, total)} of {total}" + (f", {left}" if left else "")
+
+    if console.is_terminal:
+        with console.status("encoding films") as status:
+            yield lambda done, total: status.update(line(done, total))
+        return
+
+    def log(done: int, total: int) -> None:
+        nonlocal told
+        if done < total and (done == 0 or time.monotonic() - told >= QUIET_S):
+            told = time.monotonic()
+            console.print(line(done, total))
+
+    yield log
 
 
 def read(

@@ -47,14 +47,27 @@ def models() -> list[Model]:
         if name not in encoders.TABLE  # the same file
     ]
     found += [
-        Model(name, _sized(one.what, f"{one.size_gb:g}"), one.repository, one.licence, released.find(name))
+        Model(
+            name,
+            _sized(f"memento generate: {one.what}", f"{one.size_gb:g}") + _shared(one.repository),
+            one.repository,
+            one.licence,
+            released.find(name),
+        )
         for name, one in released.TABLE.items()
     ]
     for name, encoder in encoders.TABLE.items():
-        what, place = _sized(encoder.what, f"{encoder.size_gb:g}"), encoders.here(name)
+        what = _sized(f"memento eval: {encoder.what}", f"{encoder.size_gb:g}")
+        place = encoders.here(name)
         file = Path(str(place)) if place else None
         found.append(Model(name, what, encoder.files[0].repository, encoder.licence, file))
     return found
+
+
+def _shared(repository: str) -> str:
+    """Which encoders are of the same repository: another name is another use, not another download."""
+    names = [name for name, encoder in encoders.TABLE.items() if encoder.files[0].repository == repository]
+    return f"; the same file as {', '.join(names)}, which the hub keeps once" if names else ""
 
 
 def _sized(what: str, size_gb: str) -> str:

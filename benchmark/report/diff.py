@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmark.aggregate import MACRO, RecipeMismatch
+from benchmark.characters import MAP
 from benchmark.report.layout import shown
 from benchmark.report.schema import Cell, MethodFact, MetricFact, Number, ReportData, StoryFact
 from benchmark.statistics import compare
@@ -139,10 +140,10 @@ def diff(a: ReportData, b: ReportData, *, across_recipes: bool = False) -> Diff:
     same = a.recipe == b.recipe
     changes = list(changes_between(a, b))
     if not same and not across_recipes:
-        told = "; ".join(change.text for change in changes if change.in_recipe)
+        told = recipe_changes(changes)
         raise RecipeMismatch(
             f"the two were made by different recipes ({a.recipe[:12]}, {b.recipe[:12]}), so that their "
-            f"numbers do not compare; what differs: {told or 'see both manifests'}. Evaluate again with one "
+            f"numbers do not compare; what differs: {told}. Evaluate again with one "
             "preset, or ask for the comparison across recipes"
         )
     cells = []
@@ -154,6 +155,12 @@ def diff(a: ReportData, b: ReportData, *, across_recipes: bool = False) -> Diff:
                 cells.append(_moved(metric, method, others[method.name], (a.order, b.order), changes))
     noted = cells if same else [Moved(**{**vars(cell), "note": OTHER_RECIPE}) for cell in cells]
     return Diff(cells=noted, changes=changes, only=_only(a, b), same_recipe=same)
+
+
+def recipe_changes(changes: Sequence[Change]) -> str:
+    """What makes two recipes differ, in words."""
+    told = "; ".join(change.text for change in changes if change.in_recipe)
+    return told or "nothing that the reports record, so the versions of this package that made them"
 
 
 def _refuse_strangers(a: ReportData, b: ReportData) -> None:
@@ -246,9 +253,8 @@ def _encoders(a: ReportData, b: ReportData) -> Iterator[Change]:
             yield Change(text=told, kinds=kinds, in_recipe=True)
             continue
         if bool(old.missing) != bool(new.missing):
-            yield Change(
-                text=f"encoder {name} is {'missing now' if new.missing else 'there now'}", kinds=kinds
-            )
+            told = f"encoder {name} is {'missing now' if new.missing else 'there now'}"
+            yield Change(text=told, kinds=kinds, in_recipe=True)
             continue
         for what in ("sha256", "precision", "device", "random"):
             before, after = getattr(old, what), getattr(new, what)
@@ -274,6 +280,25 @@ def _stories(a: ReportData, b: ReportData) -> Iterator[Change]:
         told = "; ".join(f"{before or 'tags'} became {after or 'tags'}" for before, after in pairs)
         text = f"who is in which shot differs in {_some(cast)} ({told})"
         yield Change(text=text, in_recipe=True, casting=True)
+    yield from _tellers(both)
+
+
+def _tellers(both: Sequence[tuple[StoryFact, StoryFact]]) -> Iterator[Change]:
+    """A map in the place of tags is another recipe, also where it says the same."""
+    same = [(old, new) for old, new in both if _cast(old) == _cast(new)]
+    changed = [(old, new) for old, new in same if old.characters_from != new.characters_from]
+    for before, after in dict.fromkeys((old.characters_from, new.characters_from) for old, new in changed):
+        keys = [o.key for o, n in changed if (o.characters_from, n.characters_from) == (before, after)]
+        told = f"{before or 'tags'} became {after or 'tags'}, which says the same"
+        yield Change(
+            text=f"who is in which shot of {_some(keys)}: {told}",
+            in_recipe=_mapped(before) != _mapped(after),
+            casting=True,
+        )
+
+
+def _mapped(told: str) -> bool:
+    return told.startswith(MAP)
 
 
 def _cast(story: StoryFact) -> list[list[str]]:

@@ -78,6 +78,8 @@ def page(data: ReportData) -> str:
         "ranked": main[data.order].ranked,
         "still": sorted({(name, m.name) for name, won in still.items() for m in won}),
         "bring": lacking_encoders(data),
+        # The command that brings them is said once, with `bring`.
+        "looked": [e.missing.partition("; get them with")[0] for e in data.encoders if e.missing],
         "measured": any(not metric.reason for metric in data.columns()),
         "radar": radar(main[data.order]) if main[data.order].ranked else None,
         "plots": [*_plots(main[data.order]), *_plots(free[data.order])] if several else [],

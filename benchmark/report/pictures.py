@@ -14,7 +14,9 @@ from benchmark.stories import ShotKey
 from benchmark.submission import Clip
 from curation.video.decode import BadInput
 
-PICTURE_WIDTH, POSTER_WIDTH = 256, 192
+PICTURE_WIDTH = 256
+POSTER_WIDTHS = {640: 0.16, 480: 0.19, 320: 0.25, 192: 0.33}
+"""Pixels -> bytes for each pixel, as base64: the most that was seen of generated films at `QUALITY`."""
 QUALITY = 68
 MAX_BYTES = 6_000_000
 """Of all pictures together, as base64: what a page with them may grow by."""
@@ -27,7 +29,7 @@ class Album:
     def __init__(self, room: int = MAX_BYTES) -> None:
         self.pictures: dict[str, str] = {}
         self.left_out = 0
-        self._room = room
+        self.room = room
 
     def add(self, clip: Clip, *, middle: bool, width: int) -> str:
         """Id of a clip's picture; empty if it cannot be had.
@@ -35,17 +37,17 @@ class Album:
         Args:
             clip: looked at already (`probed`).
             middle: of its middle frame, which must be decoded up to, else of the first.
-            width: pixels.
+            width: pixels, at most; a smaller video stays as small as it is.
         """
         name = f"{clip.id}:{'middle' if middle else 'first'}"
         if name in self.pictures:
             return name
-        jpeg = picture(clip, middle=middle, width=width) if self._room > 0 else b""
+        jpeg = picture(clip, middle=middle, width=width) if self.room > 0 else b""
         text = base64.b64encode(jpeg).decode()
-        if not text or len(text) > self._room:
+        if not text or len(text) > self.room:
             self.left_out += 1
             return ""
-        self._room -= len(text)
+        self.room -= len(text)
         self.pictures[name] = text
         return name
 
@@ -64,6 +66,7 @@ def picture(clip: Clip, *, middle: bool, width: int) -> bytes:
             frame = _frame(container, wanted, rate)
     except (BadInput, StopIteration, OSError, av.error.FFmpegError):
         return b""
+    width = min(width, max(2, frame.width // 2 * 2))
     height = max(2, round(width * frame.height / frame.width / 2) * 2)
     rgb = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
     file = io.BytesIO()
@@ -100,6 +103,8 @@ def with_pictures(
         ]
         found.append(replace(pair, pictures=ids))
     posters: dict[str, str] = {}
+    shots_of_all = [shots for stories in clips.values() for shots in stories.values()]
+    width = poster_width([clip for shots in shots_of_all for clip in shots.values()], album.room)
     for key, story in evaluation.stories.items():
         for shot in story.shots:
             for method, stories in clips.items():
@@ -108,9 +113,23 @@ def with_pictures(
                     continue
                 if len(posters) >= MAX_POSTERS:
                     album.left_out += 1
-                elif name := album.add(clip, middle=False, width=POSTER_WIDTH):
+                elif name := album.add(clip, middle=False, width=width):
                     posters[f"{method}/{key}/{shot.key.stem}"] = name
     return found, posters
+
+
+def poster_width(clips: Sequence[Clip], room: int) -> int:
+    """Width of the posters of these clips, pixels: the player shows a poster as wide as itself.
+
+    Args:
+        clips: looked at already (`probed`).
+        room: bytes for all of them.
+    """
+    shapes = [clip.facts.height / clip.facts.width for clip in clips if clip.facts][:MAX_POSTERS]
+    for width, dense in POSTER_WIDTHS.items():
+        if dense * width * width * sum(shapes) <= room:
+            return width
+    return min(POSTER_WIDTHS)
 
 
 def _key(stem: str) -> ShotKey:

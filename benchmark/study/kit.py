@@ -21,14 +21,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.stories import SHOT_MARKER, Story
+from benchmark.stories import SHOT_MARKER, ShotKey, Story
 from benchmark.study.design import CRITERIA, Film, Trial, pairs, sessions
 from benchmark.study.films import write_film
 from benchmark.submission import Submission
+from benchmark.words import counted
 
 FORMAT = "memento-study/1"
 KEY, PAGES, VIDEOS, ANSWERS = "key.json", "pages", "videos", "answers"
 TEMPLATES = Path(__file__).with_name("templates")
+MOST = 6
+"""Missing shots that are named of a method."""
 QUESTIONS = {
     "consistency": (
         "Consistency",
@@ -53,7 +56,7 @@ class StudySettings:
         limit: comparisons in a session; all if None.
         checks: attention checks in each session.
         must_watch: answers are locked until both films were played through.
-        partial: use stories of which shots are missing.
+        partial: use stories of which shots are missing; only shots that every method has are shown.
         seed: of what is left to chance.
     """
 
@@ -112,10 +115,9 @@ def make_study(
         raise StudyError(str(error)) from error
     usable, faults = usable_stories(submissions, stories, partial=settings.partial)
     if not usable:
-        raise StudyError(
-            "no story has all its shots from every method: " + ("; ".join(faults[:3]) or "no story")
-        )
-    key = _key(folder, submissions, usable, settings)
+        raise StudyError(_nothing(submissions, stories, settings, faults))
+    common = {key: common_shots(submissions, stories[key]) for key in usable}
+    key = _key(folder, submissions, common, settings)
     shown = sessions(
         usable, compared, settings.raters, limit=settings.limit, checks=settings.checks, seed=settings.seed
     )
@@ -127,15 +129,17 @@ def make_study(
     by_method = {submission.method: submission for submission in submissions}
     films: dict[str, Any] = key.setdefault("films", {})
     for done, film in enumerate(needed):
+        if told:
+            told(done, len(needed))
         name = token(key["secret"], film)
         if name not in films or not (videos / f"{name}.mp4").is_file():
             clips = by_method[film.method].clips[film.story]
-            starts = write_film([clips[k] for k in sorted(clips)], videos / f"{name}.mp4")
+            starts = write_film([clips[k] for k in common[film.story]], videos / f"{name}.mp4")
             films[name] = {"method": film.method, "story": film.story, "starts_ms": starts}
             _write(folder / KEY, json.dumps(key, indent=1))
-        if told:
-            told(done + 1, len(needed))
-    plan = page_plan(key, shown, stories, settings)
+    if told:
+        told(len(needed), len(needed))
+    plan = page_plan(key, shown, stories, settings, common)
     key |= {"study": plan["study"], "sessions": [[_trial(t) for t in trials] for trials in shown]}
     _write(folder / KEY, json.dumps(key, indent=1))
     page = folder / PAGES / "index.html"
@@ -146,20 +150,55 @@ def make_study(
 def usable_stories(
     submissions: Sequence[Submission], stories: Mapping[str, Story], *, partial: bool = False
 ) -> tuple[list[str], list[str]]:
-    """Stories that every method has, and a line for each one that is left out.
+    """Stories that every method has, and a line for each one that is left out or not shown whole.
 
-    With `partial`, a story counts in which every method has at least one shot.
+    With `partial`, a story counts of which there is at least one shot that every method has.
     """
     usable, faults = [], []
     for key in sorted(stories):
         all_shots = len(stories[key].shots)
         there = {s.method: len(s.clips.get(key, {})) for s in submissions}
-        if min(there.values()) == all_shots or (partial and min(there.values())):
+        common = common_shots(submissions, stories[key])
+        if len(common) == all_shots:
             usable.append(key)
+        elif partial and common:
+            usable.append(key)
+            lacking = [
+                f"{s.method} {_lacks(s, stories[key])}" for s in submissions if there[s.method] < all_shots
+            ]
+            shown = f"{len(common)} of {all_shots} shots are shown, those that every method has"
+            faults.append(f"{key}: {shown}; missing: {'; '.join(lacking)}")
         elif any(there.values()):
             counts = ", ".join(f"{name} {count}" for name, count in there.items() if count < all_shots)
             faults.append(f"{key}: left out, of {all_shots} shots there are: {counts}")
     return usable, faults
+
+
+def common_shots(submissions: Sequence[Submission], story: Story) -> list[ShotKey]:
+    """Shots of a story that every method has, in the order of the script."""
+    clips = [submission.clips.get(story.key, {}) for submission in submissions]
+    return [shot.key for shot in story.shots if all(shot.key in each for each in clips)]
+
+
+def _lacks(submission: Submission, story: Story) -> str:
+    there = submission.clips.get(story.key, {})
+    stems = [shot.key.stem for shot in story.shots if shot.key not in there]
+    return ", ".join(stems[:MOST]) + (f" and {len(stems) - MOST} more" if len(stems) > MOST else "")
+
+
+def _nothing(
+    submissions: Sequence[Submission],
+    stories: Mapping[str, Story],
+    settings: StudySettings,
+    faults: Sequence[str],
+) -> str:
+    """Why no story can be shown, and whether `partial` would help."""
+    what = "any shot" if settings.partial else "all its shots"
+    told = f"no story has {what} from every method: {'; '.join(faults[:3]) or 'no story'}"
+    if not settings.partial and (some := usable_stories(submissions, stories, partial=True)[0]):
+        of = counted(len(some), "story", "stories")
+        told += f". --partial shows the shots that every method has: of {of}"
+    return told
 
 
 def token(secret: str, film: Film) -> str:
@@ -173,8 +212,9 @@ def page_plan(
     shown: Sequence[Sequence[Trial]],
     stories: Mapping[str, Story],
     settings: StudySettings,
+    common: Mapping[str, Sequence[ShotKey]],
 ) -> dict[str, Any]:
-    """All that the page knows: no method is named in it."""
+    """All that the page knows: no method is named in it. Scripts hold the shots that the films show."""
     names = sorted({trial.story for trials in shown for trial in trials})
     rows = [
         [[names.index(t.story), token(key["secret"], t.left), token(key["secret"], t.right)] for t in trials]
@@ -187,6 +227,7 @@ def page_plan(
             "shots": [
                 {"stem": shot.key.stem, "text": shot.shot_text, "looks": _looks(shot.prompt)}
                 for shot in stories[name].shots
+                if shot.key in common[name]
             ],
         }
         for name in names
@@ -227,7 +268,10 @@ def _looks(prompt: str) -> str:
 
 
 def _key(
-    folder: Path, submissions: Sequence[Submission], usable: Sequence[str], settings: StudySettings
+    folder: Path,
+    submissions: Sequence[Submission],
+    common: Mapping[str, Sequence[ShotKey]],
+    settings: StudySettings,
 ) -> dict[str, Any]:
     """The key to go on with, or a new one.
 
@@ -236,9 +280,9 @@ def _key(
     """
     facts = {
         "methods": [s.method for s in submissions],
-        "stories": list(usable),
+        "stories": list(common),
         "settings": {name: value for name, value in asdict(settings).items() if name != "raters"},
-        "videos": _content(submissions, usable),
+        "videos": _content(submissions, common),
     }
     path = folder / KEY
     if not path.exists():
@@ -256,8 +300,8 @@ def _key(
     return key
 
 
-def _content(submissions: Sequence[Submission], usable: Sequence[str]) -> str:
-    ids = [[s.clips[key][shot].id for shot in sorted(s.clips[key])] for s in submissions for key in usable]
+def _content(submissions: Sequence[Submission], common: Mapping[str, Sequence[ShotKey]]) -> str:
+    ids = [[s.clips[key][shot].id for shot in common[key]] for s in submissions for key in common]
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
 

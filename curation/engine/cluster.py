@@ -86,7 +86,8 @@ def _knock(address: str) -> None:
 
 
 def _said(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line.partition(". ")[0].rstrip(".")
 
 
 def _nobody(address: str | None, error: BaseException) -> str:

@@ -24,8 +24,7 @@ class Forecast:
         unknown: rows that depend on work further up; they run unless it comes out the same as before.
         unlisted: films whose rows of this grain are not even known before work further up is done.
         after: the stages further up that have work to do.
-        begun: the films and sequences that have their first work here: id -> path, and length in seconds
-            (None where it is not known yet).
+        begun: the films and sequences whose work begins here: id -> a row as it came.
     """
 
     stage: str
@@ -35,7 +34,7 @@ class Forecast:
     unknown: int = 0
     unlisted: int = 0
     after: tuple[str, ...] = ()
-    begun: dict[str, tuple[str, float | None]] = field(default_factory=dict)
+    begun: dict[str, Row] = field(default_factory=dict)
 
 
 def explain(plan: Plan, rows: list[Row], store: Store) -> list[Forecast]:
@@ -58,8 +57,10 @@ def explain(plan: Plan, rows: list[Row], store: Store) -> list[Forecast]:
         done = [(row, _walk(step, row, store, forecast)) for row in rows]
         waiting += forecast.runs.total()
         open_films |= {_film(row) for row, out in done if out is None}
-        forecast.begun = dict(_begun(row) for row, out in done if out is None)
+        forecast.begun = {str(row.get("sequence_id") or _film(row)): row for row, out in done if out is None}
         rows = [out for _, out in done if out is not None]
+        for row in rows:  # folds want rows of one form, and settled ones have no log
+            row.pop("_log", None)
         if step.cached:
             forecasts.append(forecast)
     return forecasts
@@ -67,13 +68,6 @@ def explain(plan: Plan, rows: list[Row], store: Store) -> list[Forecast]:
 
 def _film(row: Row) -> str:
     return str(row.get("film_id") or row.get("path") or row_id(row))
-
-
-def _begun(row: Row) -> tuple[str, tuple[str, float | None]]:
-    """The sequence or film of a row: id, and path and length in seconds."""
-    if row.get("sequence_id"):
-        return row["sequence_id"], (row["path"], row["end_s"] - row["start_s"])
-    return _film(row), (row["path"], (row.get("stream") or {}).get("duration_s"))
 
 
 def _walk(stage: Stage, row: Row, store: Store, forecast: Forecast) -> Row | None:

@@ -222,11 +222,13 @@ def _settle(outcome: Outcome, rows: list[Row], schema: pa.Schema) -> list[Row]:
 def _loop_job(
     stages: list[tuple[Stage, pa.Schema]], rows: list[Row], store: Store, progress: Progress | None
 ) -> Iterator[Row]:
+    names = title(stages)
+    if progress:
+        progress(names, 0, len(rows))
     # Only what waits for answers takes several rows at once: models are seldom safe in two threads.
     wide = [stage.occupies().in_flight for stage, _ in stages]
     gates = [threading.BoundedSemaphore(rows_at_a_time) for rows_at_a_time in wide]
     workers = [(stage, stage.worker(), gate) for (stage, _), gate in zip(stages, gates, strict=True)]
-    names = title(stages)
 
     def through(row: Row) -> Row:
         for stage, work, gate in workers:
@@ -235,13 +237,10 @@ def _loop_job(
             store.tick(stage.name)
         return row
 
-    in_flight = max(wide)
-    for done, row in enumerate(_map_rows(through, rows, in_flight)):
+    for done, row in enumerate(_map_rows(through, rows, max(wide)), 1):
         if progress:
             progress(names, done, len(rows))
         yield row
-    if progress:
-        progress(names, len(rows), len(rows))
 
 
 def _map_rows(work: Callable[[Row], Row], rows: Iterable[Row], in_flight: int) -> Iterator[Row]:

@@ -28,7 +28,7 @@ PLAIN = {
     "frozen": "#4fb3bf", "static": "#7d8f69", "shaky": "#c98b3b", "flicker": "#d96f9f",
     "corrupt": "#b03a2e", "title_over_picture": "#8e5bb5", "unaesthetic": "#a9746e", "duplicate": "#3f7d8c",
     # shots that fit no sequence
-    TRANSITION: "#656b75", NO_WINDOW: "#cdd1d6", TOO_SHORT: "#edbcaa", TOO_LONG: "#8a5340",
+    TRANSITION: "#656b75", NO_WINDOW: "#cdd1d6", TOO_SHORT: "#efb09a", TOO_LONG: "#8a5340",
     MIXED_FIELDS: "#24272b",
 }  # fmt: skip
 """Use of film time -> colour."""

@@ -89,6 +89,26 @@ def test_other_recipes_are_refused_unless_asked_for(first):
     assert lines(found)[0] == OTHER_RECIPE
 
 
+def test_a_map_that_says_what_the_tags_say_is_another_recipe_and_named(evaluated, first):
+    mapped = {
+        key: replace(story, cast={"Person A": (story.shots[0].key,)}, reviewer="")
+        for key, story in STORIES.items()
+    }
+    both = [
+        replace(report_data(replace(evaluated, stories=stories), pictures=False), recipe=recipe * 64)
+        for stories, recipe in ((mapped, "a"), (mapped, "b"))
+    ]
+    tags = [replace(story, characters_from="tags of the prompts") for story in both[0].stories]
+    with pytest.raises(RecipeMismatch) as error:
+        diff(replace(both[0], stories=tags), both[1])
+    assert "tags of the prompts became map that nobody reviewed, which says the same" in str(error.value)
+    with pytest.raises(RecipeMismatch, match="nothing that the reports record"):
+        diff(*both)
+    missing = [replace(e, missing="no weights") for e in first.encoders]
+    with pytest.raises(RecipeMismatch, match="encoder clip-b32 is missing now"):
+        diff(first, replace(first, recipe="c" * 64, encoders=missing))
+
+
 def test_strangers_are_told_in_a_line(evaluated, first):
     """Not `0 of 0 numbers moved`: there is nothing that could have."""
     strangers = other(evaluated, c={}, d={})

@@ -170,8 +170,10 @@ def test_undefined_numbers_are_dashes_with_a_reason():
 def test_without_weights_the_page_says_what_would_bring_them():
     text = page(report_data(evaluations.evaluation(STORIES, METHODS, weights=False), pictures=False))
     assert "bring them with: memento weights pull viclip-b16 clip-b32 clip-l14 dinov2-b14" in text
-    reason = "not found: memento weights pull clip-b32</span>"
-    assert text.count(reason) == 1  # not below the table and in the manifest as well
+    assert text.count("bring them with") == 1
+    # Not in the cells, below the table and in the manifest as well.
+    assert text.count("not found: memento weights pull clip-b32") == 1
+    assert "needs clip-l14 and aes-mlp" in text
     assert text.count('href="#unavailable"') > len(("viclip-b16", "clip-b32", "clip-l14", "dinov2-b14"))
     assert "Similarity of shots is unavailable" in text
     told = "Columns of preset memento: none could be computed here"
@@ -256,7 +258,7 @@ def test_pictures_are_of_the_right_frames(filmed):
                 Image.open(io.BytesIO(base64.b64decode(data.pictures[data.posters[f"{m}/{key}/{stem}"]])))
                 for m in METHODS
             ]
-            assert both[0].size == both[1].size == (192, 108)
+            assert both[0].size == both[1].size == (160, 90)
             a, b = (np.asarray(p.convert("L").resize((8, 6)), int) for p in both)
             assert np.abs(a - b).max() < 12
     assert all(len(pair.pictures) == 2 and all(pair.pictures) for pair in data.worst_pairs)
@@ -279,6 +281,20 @@ def test_pictures_are_bounded_and_counted(filmed, monkeypatch):
     while small.add(clip, middle=False, width=192) and small.left_out == 0 and len(small.pictures) < 2:
         clip = replace(clip, start=clip.start + 1)
     assert sum(map(len, small.pictures.values())) <= 3000
+
+
+def test_posters_are_as_wide_as_there_is_room_for_all(filmed):
+    from PIL import Image
+
+    _, root = filmed
+    file = made.video(root / "wide.mp4", made.moving(2, seed=1, size=(480, 832)))
+    given = Submission(method="x", clips={"other": {STORIES["other"].shots[0].key: Clip(path=file)}})
+    clip = next(iter(probed(given, STORIES).clips["other"].values()))
+    widths = [pictures.poster_width([clip] * count, pictures.MAX_BYTES) for count in (20, 200, 350, 700)]
+    assert widths == [640, 480, 320, 192]
+    assert pictures.poster_width([clip] * 20, 0) == 192
+    wide = Image.open(io.BytesIO(pictures.picture(clip, middle=False, width=640)))
+    assert wide.size == (640, 370)
 
 
 def test_a_video_that_went_away_costs_its_picture_only(filmed, tmp_path):

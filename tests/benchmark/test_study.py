@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -177,7 +178,42 @@ def test_stories_that_lack_shots_are_left_out_and_said(submissions):
     usable, faults = usable_stories(submissions, longer)
     assert usable == ["tale0", "tale2"]
     assert faults == ["tale1: left out, of 3 shots there are: SecretAlpha 2, SecretBeta 2"]
-    assert usable_stories(submissions, longer, partial=True)[0] == ["tale0", "tale1", "tale2"]
+    usable, faults = usable_stories(submissions, longer, partial=True)
+    assert usable == ["tale0", "tale1", "tale2"]
+    assert faults[0].startswith("tale1: 2 of 3 shots are shown, those that every method has")
+
+
+def test_partial_films_and_scripts_hold_the_shots_that_every_method_has(submissions, tmp_path):
+    alpha, beta = submissions
+    clips = {key: dict(shots) for key, shots in beta.clips.items()}
+    gone = sorted(clips["tale1"])[0]
+    del clips["tale1"][gone]
+    given = [alpha, replace(beta, clips=clips, missing=(("tale1", gone),))]
+    with pytest.raises(StudyError, match="--partial shows the shots that every method has: of 1 story"):
+        make_study(given, {"tale1": stories()["tale1"]}, tmp_path / "no", StudySettings())
+    assert not (tmp_path / "no").exists()
+    told = []
+    settings = StudySettings(raters=1, partial=True)
+    study = make_study(given, stories(), tmp_path / "s", settings, lambda n, of: told.append((n, of)))
+    assert study.faults[0].endswith("; missing: SecretBeta 01_01")
+    assert told == [(n, 6) for n in range(7)]
+    films = read_key(tmp_path / "s" / "key.json")["films"].values()
+    assert {film["story"]: film["starts_ms"] for film in films} == {
+        "tale0": [0, 375], "tale1": [0], "tale2": [0, 375],
+    }  # fmt: skip
+    plan = plan_of(tmp_path / "s")
+    assert [[shot["stem"] for shot in story["shots"]] for story in plan["stories"]] == [
+        ["01_01", "01_02"], ["01_02"], ["01_01", "01_02"],
+    ]  # fmt: skip
+
+
+def test_a_telephone_is_told_of_no_keys_and_of_films_one_above_the_other(folder):
+    text = (folder / "pages" / "index.html").read_text()
+    assert '<span class="wide">side by side</span>' in text
+    assert "one above the other</span>" in text
+    narrow = text.partition("@media (max-width: 760px), (hover: none)")[2]
+    assert "kbd, .keys, .keyed { display: none; }" in narrow
+    assert ".wide { display: none; }" in narrow
 
 
 # -- answers ------------------------------------------------------------------------------------

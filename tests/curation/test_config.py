@@ -83,7 +83,7 @@ def test_the_example_in_datasets_yaml_works_when_its_marks_are_removed(tmp_path)
     example = [line.replace("# ", "", 1) for line in lines[start:]]
     made = load(write(tmp_path, "\n".join([*lines[:start], *example])))
     assert set(made) == {"demo", "my_films"}
-    assert made["my_films"].stages == {"filters": {"max_shake": 0.05}, "export": {"crf": 16}}
+    assert made["my_films"].stages == {"filters": {"max_shake": 0.03}, "export": {"crf": 16}}
 
 
 def test_names_may_be_merged_from_an_anchor(tmp_path):

@@ -171,3 +171,14 @@ def test_a_change_in_the_middle_leaves_what_is_above_and_opens_what_is_below(tmp
     judged = explain(steps(judge=Judge(refuses="a")), ROWS, Store(tmp_path))
     assert told(judged)["judge"] == (0, 2, 0, 0)
     assert told(judged)["cut"] == (0, 0, 0, 2)
+
+
+def test_every_film_and_sequence_with_work_begins_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first = explain(steps(), ROWS, store)
+    assert [(f.stage, sorted(f.begun)) for f in first if f.begun] == [("look", ["a", "b"])]
+    run(steps(), ROWS, store, on_ray=False)
+    assert not any(f.begun for f in explain(steps(), ROWS, store))
+    changed = explain(steps(cut=Cut(size=2)), ROWS, store)
+    six = ["a-x", "a-y", "a-z", "b-x", "b-y", "b-z"]
+    assert [(f.stage, sorted(f.begun)) for f in changed if f.begun] == [("cut", six)]

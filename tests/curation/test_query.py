@@ -83,6 +83,7 @@ def test_relative_folders(made: Path, monkeypatch) -> None:
         ("overviw", "no query named 'overviw'; there are: captions"),
         ("SELECT nothing FROM clips", "nothing"),
         ("SELEC 1", "syntax error"),
+        ("SELECT 1,\n  nothing,\n 2 FROM clips", "nothing"),
     ],
 )
 def test_mistakes_are_one_line(made: Path, query: str, told: str) -> None:
@@ -90,6 +91,8 @@ def test_mistakes_are_one_line(made: Path, query: str, told: str) -> None:
         run_query(made, query)
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+    assert "^" not in str(error.value)
+    assert "LINE" not in str(error.value)
 
 
 def test_no_dataset_there(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from curation import rows, schema
 from curation.config import SettingsError
 from curation.packing import Rules
+from curation.presets import PRESETS
 from curation.refilter import Settings, compare, films_from_tables, prepare, select, what_if
 from curation.stages.filters import Filters
 from curation.stages.sequences import Sequences
@@ -144,6 +145,19 @@ def test_a_threshold_on_looks_needs_no_decoding(films):
     assert select(prepare(back), NOW.changed({"filters": {"min_aesthetic": 3.0}})) == select(
         prepare(films), NOW.changed({"filters": {"min_aesthetic": 3.0}})
     )
+
+
+def test_a_preset_is_a_set_of_settings(films, tmp_path, monkeypatch, capsys):
+    from pipelines import refilter_command
+
+    monkeypatch.setattr(refilter_command, "read", lambda output: (prepare(films), NOW))
+    seen = []
+    monkeypatch.setattr(refilter_command, "show", lambda console, change: seen.append(change))
+    refilter_command.main(tmp_path, {"sequences": {"min_clips": 3}}, None, "bridged")
+    asked = NOW.changed({"sequences": {**PRESETS["bridged"], "min_clips": 3}})
+    assert seen == [compare(films, NOW, asked)]
+    with pytest.raises(SettingsError, match="did you mean 'bridged'"):
+        refilter_command.main(tmp_path, {}, None, "briged")
 
 
 def test_published_scores_are_the_scores():

@@ -65,6 +65,17 @@ def test_explain_says_what_runs_and_why(tmp_path):
     assert (double.grain, double.unknown, double.unlisted, double.after) == ("sequence", 0, 4, ("square",))
 
 
+def test_progress_begins_before_the_first_row_and_counts_every_one(tmp_path):
+    seen = []
+
+    def entries(names, done, total):
+        seen.append((names, done, total, any(tmp_path.rglob("*.json"))))
+
+    run(PLAN, ROWS, Store(tmp_path), on_ray=False, progress=entries)
+    first = [now[1:] for now in seen if now[0] == seen[0][0]]
+    assert first == [(0, 4, False), *((n, 4, True) for n in (1, 2, 3, 4))]
+
+
 def test_ray_gives_the_same_tables_as_the_loop(tmp_path, ray_cluster):
     seen = []
     here = loop(tmp_path / "loop")

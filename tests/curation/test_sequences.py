@@ -186,6 +186,7 @@ def test_film_verdict_says_why_and_what_would_help(tmp_path):
     assert (status, reason) == (REJECTED, "no_sequence")
     assert "shot_too_short 36.0 s" in detail
     assert "static 4.0 s" in detail
+    assert detail.startswith("no window fits (shot_too_short 36.0 s, static 4.0 s)"), "as tables call it"
     assert "paper-table (1 of 36.0 s)" in detail
 
 

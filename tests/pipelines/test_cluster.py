@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from curation.engine.cluster import cluster
-from curation.engine.stage import StopRun
+from curation.engine.cluster import NoLocalRay, cluster
 from tests.support import REPOSITORY
 
 
@@ -48,7 +47,7 @@ def test_a_local_ray_that_does_not_come_up_is_one_clear_line(tmp_path, monkeypat
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", too_slow)
     with (
-        pytest.raises(StopRun, match=r"^Ray did not start .*timed out during startup.*--loop") as caught,
+        pytest.raises(NoLocalRay, match=r"^Ray did not start .*timed out during startup") as caught,
         cluster(tmp_path),
     ):
         raise AssertionError("no cluster to work on")

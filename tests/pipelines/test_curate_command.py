@@ -11,9 +11,19 @@ import pytest
 from rich.console import Console
 
 from curation.engine.explain import Forecast
+from curation.engine.runner import Outcome
 from curation.engine.stage import StopRun
-from pipelines.curate import claim, dataset_name, forecast, resolve
-from pipelines.curate_command import not_known, packing_table, show_forecast, why
+from curation.publishing.publish import PublishReport
+from pipelines.curate import Report, claim, dataset_name, forecast, prepare, resolve
+from pipelines.curate_command import (
+    cost_line,
+    more_by_preset,
+    not_known,
+    nothing_kept,
+    packing_table,
+    show_forecast,
+    why,
+)
 
 SUMMARY = {
     "presets": [{"preset": "bridged", "sequences": 4, "seconds": 226.1, "share": 0.445}],
@@ -44,6 +54,65 @@ def test_a_share_of_nothing_is_a_dash() -> None:
     nothing = {"sequences": 0, "seconds": 0.0, "share": None}
     rows = printed(packing_table({"presets": [], "packed": nothing, "published": nothing}, "bridged"))
     assert ["after them: published", "0", "0.0", "-"] in [cells(line) for line in rows.splitlines()]
+
+
+def packing(**seconds) -> dict:
+    """What presets would pack of 100 s, and what this run packed."""
+    lines = {
+        n.replace("_", "-"): {"sequences": 2, "seconds": s, "share": s / 100} for n, s in seconds.items()
+    }
+    packed = lines.pop("packed")
+    return {"presets": [{"preset": n, **line} for n, line in lines.items()], "packed": packed}
+
+
+def test_a_preset_that_would_keep_clearly_more_is_named_once() -> None:
+    summary = packing(paper_text=0.0, paper_table=17.0, bridged=54.0, packed=17.0)
+    line = more_by_preset(summary, "paper-table")
+    assert line.startswith("Preset bridged would pack 2 sequences, 54% of the footage and not 17%: ")
+    assert "--preset bridged (make: PRESET=bridged)" in line
+    assert not more_by_preset(packing(paper_table=50.0, bridged=54.0, packed=50.0), "paper-table")
+    assert not more_by_preset(packing(bridged=54.0, packed=17.0), "bridged"), "its settings were changed"
+    assert not more_by_preset(packing(packed=0.0), "bridged"), "no film at all"
+
+
+def empty(found: int = 0, *lengths_s: float) -> Report:
+    """A run that kept nothing of films so long."""
+    job = resolve(["demo"], Path("datasets.yaml"), output=Path("set"))
+    tables = {"film": [{"stream": {"duration_s": s}} for s in lengths_s] or [{"stream": None}]}
+    summary = packing(bridged=50.0, packed=0.0) | {"sequences": {"kept": 0, "found": found}}
+    published = PublishReport(Path("set"), "v", "d", True, summary, ())
+    return Report(job, Outcome(tables=tables), published, {"settings": {"sequences": {"min_window_s": 30.0}}})
+
+
+def test_an_empty_dataset_says_why_in_one_line() -> None:
+    told = nothing_kept(empty(0, 6.0))
+    assert (
+        told
+        == "Nothing was kept: the film lasts 6.0 s, and a sequence at least 30 s (sequences.min_window_s)."
+    )
+    assert "the longest film lasts 9.0 s" in nothing_kept(empty(0, 6.0, 9.0))
+    assert "no run of shots makes a sequence" in nothing_kept(empty(0, 90.0))
+    assert "--preset bridged" in nothing_kept(empty(0, 90.0))
+    assert "all 3 sequences were rejected after packing" in nothing_kept(empty(3, 90.0))
+    assert "no file is a film" in nothing_kept(empty())
+
+
+def test_what_was_decoded_earlier_is_not_told_as_work_of_this_run() -> None:
+    record = {
+        "decode_passes": {"not_exported": 1.0, "exported": 3.0},
+        "counters": {"scan": {"decoded_s": 9.0}, "crop": {"seconds": 1.0}},
+        "rows_made": {"scan": 0, "crop": 2},
+        "rows_reused": {"scan": 4},
+        "wall_s": 1.2,
+    }
+    assert cost_line(record) == (
+        "nothing decoded (by earlier runs: each second of film once, in sequences 3 times); 1 s of work; "
+        "4 results of earlier runs reused"
+    )
+    first = {**record, "rows_made": {"scan": 4}, "rows_reused": {"scan": 0}}
+    assert cost_line(first) == "decoded: each second of film once, in sequences 3 times; 1 s of work"
+    nothing = {**first, "decode_passes": {"not_exported": None, "exported": None}, "counters": {}}
+    assert cost_line(nothing) == "1 s of work"
 
 
 @pytest.mark.parametrize(
@@ -165,6 +234,38 @@ def test_films_never_take_the_folder_of_a_dataset_of_datasets_yaml(here):
     (here / "datasets.yaml").write_text(f"version: 1\ndatasets:\n{entries}")
     assert resolve(["/films/sky.mkv"], Path("datasets.yaml")).name == "sky_films_films"
     assert resolve(["/films/sea.mkv"], Path("datasets.yaml")).name == "sea"
+
+
+def test_other_films_of_the_same_name_do_not_replace_a_dataset(here):
+    films = [here / folder / "x.mp4" for folder in "ab"]
+    for film in films:
+        film.parent.mkdir()
+        film.write_bytes(film.parent.name.encode())
+    one, other = (resolve([str(film)], Path("datasets.yaml")) for film in films)
+    assert one.output == other.output
+    prepare(one)
+    prepare(one)
+    with pytest.raises(StopRun, match=r"holds the dataset of other films, .*/a/x.mp4.*/b/x.mp4.*--output"):
+        prepare(other)
+    prepare(resolve([str(films[1])], Path("datasets.yaml"), output=one.output))  # as the line says
+    prepare(other)
+
+
+def test_a_set_of_films_may_grow_and_shrink(here):
+    (here / "films").mkdir()
+    for name in "abc":
+        (here / "films" / name).write_bytes(name.encode())
+    for names in ("ab", "abc", "bc"):
+        prepare(resolve([f"films/{name}" for name in names], Path("datasets.yaml")))
+    folder = resolve(["films"], Path("datasets.yaml"))
+    prepare(folder)
+    for name in "abc":
+        (here / "films" / name).rename(here / "films" / f"new {name}")
+    prepare(folder)
+
+
+def test_paths_are_told_without_detours(here):
+    assert resolve(["demo"], Path("datasets.yaml"), output=Path("a/../b/")).output == here / "b"
 
 
 def test_a_forecast_begins_no_output_folder(here):

@@ -306,6 +306,7 @@ def test_a_map_that_cannot_be_used_is_a_line(cast, key, message, tmp_path):
         ),
         (["a=a:{story}.mp4", "--stories", "scripts"], "is no layout"),
         (["scripts/tale.json", "--stories", "scripts"], "is no manifest"),
+        (["a/tale/01_01.mp4"], "stbench ranges a/tale/01_01.mp4 proposes one"),
         (["a"], "no story scripts: give them with --stories"),
         (["diff", "a"], "give two folders of reports"),
         (["diff", "a", "scripts"], "a/results.json: cannot be read"),

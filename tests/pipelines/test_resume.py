@@ -61,7 +61,7 @@ def entries(output):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("mode", [["--loop"], []], ids=["loop", "ray"])
+@pytest.mark.parametrize("mode", [["--loop"], ["--ray"]], ids=["loop", "ray"])
 def test_ten_kills_change_nothing(tmp_path, demo_film, mode):
     undisturbed, disturbed = tmp_path / "a" / "set", tmp_path / "b" / "set"
     subprocess.run(command(demo_film, undisturbed, *mode), check=True, stdout=subprocess.DEVNULL)

@@ -82,6 +82,22 @@ def test_a_study_of_one_story_and_one_rater_counts_in_the_singular(tmp_path):
     assert not re.search(r"\b1 (answers|stories|raters|films|comparisons|files)\b", text)
 
 
+def test_partial_is_offered_and_says_what_is_not_shown_and_how_far_it_is(tmp_path):
+    write_scripts(tmp_path / "scripts", ("tale", "elsewhere"))
+    lacking = json.loads((tmp_path / "scripts" / "elsewhere.json").read_text())
+    del lacking["story_overview"]
+    (tmp_path / "scripts" / "elsewhere.json").write_text(json.dumps(lacking))
+    write_videos(tmp_path / "a")
+    write_videos(tmp_path / "b", seed=30)
+    (tmp_path / "b" / "tale" / "02_01.mp4").unlink()
+    arguments = ["study", "make", "a", "b", "--stories", "scripts", "-o", "study"]
+    assert "--partial shows the shots that every method has: of 1 story" in memento(*arguments, code=2)
+    text = memento(*arguments, "--partial")
+    assert text.startswith("encoding film 1 of 2\n")
+    assert "note: tale: 2 of 3 shots are shown, those that every method has; missing: b 02_01" in text
+    assert "elsewhere.json" not in text
+
+
 def test_metrics_of_an_evaluation_are_set_beside_what_people_say(study):
     for rater in (1, 2):
         answer_all(study, rater, "a")

@@ -12,6 +12,7 @@ from curation import repositories, weights
 from curation.weights import WeightsMissing
 from memento_model.checkpoints import released
 from pipelines.cli import app
+from pipelines.weights_command import models
 
 
 def pull(*arguments):
@@ -84,3 +85,11 @@ def test_a_mistake_is_one_line_before_anything_is_fetched(arguments, message, as
     assert message in said.output
     assert len(said.output.splitlines()) == 1
     assert asked == []
+
+
+def test_what_is_in_two_tables_says_what_each_is_for_and_that_it_is_one_file():
+    told = {model.name: model.what for model in models()}
+    assert told["clip-b32"].startswith("memento eval: ")
+    assert told["clip_vit_b32"].startswith("memento generate: ")
+    assert told["clip_vit_b32"].endswith("; the same file as clip-b32, which the hub keeps once")
+    assert "the same file" not in told["memento"]

@@ -1,5 +1,6 @@
 "use strict";
 (() => {
+  const SHARP = 400; // pixels of a picture that may stand in for a video
   const videos = JSON.parse(document.getElementById("players").textContent);
   const stories = [...document.querySelectorAll(".story")];
 
@@ -60,7 +61,8 @@
         video.clip = clip;
         video.over = false;
         const poster = this.root.querySelectorAll(".strip tbody tr")[i].querySelector(`[data-shot="${CSS.escape(stem)}"] img`);
-        if (poster) video.poster = poster.src; else { video.removeAttribute("poster"); video.preload = "metadata"; }
+        // A picture that is much smaller than the player would hide how sharp the video is.
+        if (poster && (poster.naturalWidth || SHARP) >= SHARP) video.poster = poster.src; else { video.removeAttribute("poster"); video.preload = "metadata"; }
         if (video.getAttribute("src") !== clip[0]) video.src = clip[0]; else video.currentTime = clip[1];
         if (clip[1]) video.addEventListener("loadedmetadata", () => { if (video.clip === clip) video.currentTime = clip[1]; }, { once: true });
       });
