@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -67,12 +68,16 @@ def groups_of(plan: Plan) -> dict[str, Group]:
     }
 
 
-def time_left(done: int, total: int, took_s: float) -> str:
-    """`about 3 min left`, from the rows that are done; nothing before the first and after the last."""
+def time_left(done: int, total: int, took_s: float, at_once: int = 1) -> str:
+    """`about 3 min left`, from the rows that are done; nothing before the first and after the last.
+
+    As long as fewer are done than are worked on `at_once`, the others may be about to come: `at most`.
+    """
     if not 0 < done < total:
         return ""
     left = took_s / done * (total - done)
-    return f"about {clock(left) if left < 60 else clock(60 * round(left / 60)).removesuffix(' 0 s')} left"
+    word = "at most" if done < at_once else "about"
+    return f"{word} {clock(left) if left < 60 else clock(60 * round(left / 60)).removesuffix(' 0 s')} left"
 
 
 @contextlib.contextmanager
@@ -155,7 +160,7 @@ class _Clock(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         took_s = (task.finished_time if task.finished else task.elapsed) or 0.0
-        left = time_left(int(task.completed), int(task.total or 0), took_s)
+        left = time_left(int(task.completed), int(task.total or 0), took_s, os.cpu_count() or 1)
         took = clock(took_s) if took_s >= 10 else f"{took_s:.0f} s"  # tenths would flicker
         return Text(f"{took}{left and ', '}{left}", style="" if left else "dim")
 
@@ -181,5 +186,6 @@ class _Log:
             print_line(self._console, f"{head} {counted(total, group.unit)} in {clock(took)}")
         elif now - self._told >= QUIET_S and done:
             self._told = now
+            left = time_left(done, total, took, os.cpu_count() or 1)
             so_far = f"{done} of {counted(total, group.unit)} after {clock(took)}"
-            print_line(self._console, f"{head} {so_far}, {time_left(done, total, took)}")
+            print_line(self._console, f"{head} {so_far}, {left}")

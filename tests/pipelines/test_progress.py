@@ -46,10 +46,16 @@ def test_what_is_left_follows_from_what_is_done(done, total, took_s, told) -> No
     assert time_left(done, total, took_s) == told
 
 
+def test_before_all_that_run_at_once_have_ended_it_is_a_bound():
+    assert time_left(1, 2, 109.0, at_once=2) == "at most 2 min left"
+    assert time_left(2, 4, 109.0, at_once=2) == "about 2 min left"
+
+
 def test_a_log_has_a_line_for_each_group_with_what_was_counted(plan, monkeypatch) -> None:
     console = Console(file=io.StringIO(), width=80)
     clock = iter([0.0, 10.0, 70.0, 80.0, 100.0, 100.0, 161.0, 200.0])
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
     with show_progress(console, groups_of(plan)) as progress:
         for done in (0, 4, 8, 16):
             progress(SCAN, done, 16)
