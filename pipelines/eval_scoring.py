@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -45,7 +46,10 @@ def find_encoders(order: Order, chosen: Preset) -> EncoderSet:
     except ValueError as error:
         raise SettingsError(str(error)) from error
     for text in order.weights:
-        told = found.missing.get(text.partition("=")[0], "")
+        name, _, path = text.partition("=")
+        if not Path(path).expanduser().exists():
+            raise SettingsError(f"--weights {text}: no file at {path}; correct the path or leave it out")
+        told = found.missing.get(name, "")
         if told and NO_PACKAGE not in told:  # a file that was named is a mistake, not a lack
             raise SettingsError(f"--weights {text}: {told}")
     return found

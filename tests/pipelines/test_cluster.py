@@ -46,9 +46,12 @@ def test_a_local_ray_that_does_not_come_up_is_one_clear_line(tmp_path, monkeypat
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", too_slow)
+    closed: list[bool] = []  # the session's own Ray must outlive this test
+    monkeypatch.setattr(ray, "shutdown", lambda: closed.append(True))
     with (
         pytest.raises(NoLocalRay, match=r"^Ray did not start .*timed out during startup") as caught,
         cluster(tmp_path),
     ):
         raise AssertionError("no cluster to work on")
     assert "\n" not in str(caught.value)
+    assert closed, "what did start must not stay behind"
