@@ -1,6 +1,7 @@
 """Our transformer and queries against plain ones with the published code's choices (`perf.model_plain`).
 
     python -m perf.model [--repeat 9] [--threads 1] [--sizes debug,small,mid,full-queries]
+    python -m perf.model --compile            # our blocks compiled as well; needs a C++ compiler
     python -m perf.model --device cuda        # one block at full size as well
 
 Same weights and inputs, results compared in the same run; calls alternate, and a ratio is the median of the
@@ -185,7 +186,7 @@ def train_step(forward: Callable[[], Tensor], module: nn.Module) -> None:
     forward().square().mean().backward()
 
 
-def transformer_rows(size: Size, repeat: int) -> list[str]:
+def transformer_rows(size: Size, repeat: int, compiles: bool = False) -> list[str]:
     """Time and memory of a forward pass and of a training step; then what each choice costs alone."""
     model, inputs = make_transformer(size), make_inputs(size)
     weights = weights_of(model)
@@ -201,6 +202,14 @@ def transformer_rows(size: Size, repeat: int) -> list[str]:
         a, b, times = ratio(ours, plain, repeat)
         used = peak_bytes(ours), peak_bytes(plain)
         rows.append(line("forward", a, b, times, used))
+        if compiles:
+            compiled = make_transformer(size)
+            compiled.compile_repeated_blocks(fullgraph=True)
+            agree(compiled(**inputs), plain())
+            a, b, times = ratio(lambda: compiled(**inputs), plain, repeat)
+            rows.append(
+                line("forward, ours compiled", a, b, times, (peak_bytes(lambda: compiled(**inputs)), used[1]))
+            )
         for left_out in sorted(CHOICES - {"residual"}):
             peer = plain_with(CHOICES - {left_out})
             a, b, times = ratio(ours, peer, max(3, repeat // 2))
@@ -238,7 +247,7 @@ def line(what: str, ours_s: float, plain_s: float, times: float, used: tuple[int
     )
 
 
-def report(names: list[str], repeat: int) -> str:
+def report(names: list[str], repeat: int, compiles: bool = False) -> str:
     lines = []
     for name in names:
         size = sizes()[name]
@@ -253,7 +262,7 @@ def report(names: list[str], repeat: int) -> str:
             "",
             "| what | ours ms | plain ms | plain / ours | ours MiB | plain MiB | ours / plain |",
             "|---|---|---|---|---|---|---|",
-            *([] if size.queries_only else transformer_rows(size, repeat)),
+            *([] if size.queries_only else transformer_rows(size, repeat, compiles)),
             *query_rows(size, repeat),
             "",
         ]
@@ -266,13 +275,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sizes", default="debug,small,mid")
+    parser.add_argument("--compile", action="store_true", help="our blocks compiled as well")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument(
         "--peak-tflops", type=float, default=989.0, help="dense bf16 of the GPU; H100, H200: 989"
     )
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    print(report(options.sizes.split(","), options.repeat))
+    print(report(options.sizes.split(","), options.repeat, options.compile))
     if options.device == "cuda":
         from perf.model_block import block_report
 
