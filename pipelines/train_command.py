@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from curation.config import SettingsError
 from curation.engine.stage import StopRun
 from curation.optional import own_command
 
 if TYPE_CHECKING:
     from memento_model.distributed.launch import World
+    from memento_model.training.budget import Machine
     from memento_model.training.config import TrainConfig
     from memento_model.training.inputs import TrainInputs
     from memento_model.training.trainer import Run
@@ -85,9 +87,11 @@ def main(order: Order, console: Console | None = None) -> list[Path]:
     asked = configs(order)
     if order.export is not None:
         return export(asked[0], order.export, console)
-    show_plan(asked[0], console, whole=order.plan)
+    if os.environ.get("RANK", "0") == "0":
+        show_plan(asked[0], console, whole=order.plan)
     if order.plan:
         return []
+    enough_processes(asked[0], order)
     make_demo(asked[0], console)
     if asked[0].scale.backend == "ray":
         from pipelines.train_ray import train_on_ray
@@ -219,11 +223,12 @@ def train(config: TrainConfig, world: World, resume_mode: str, console: Console)
 
 def read(config: TrainConfig, world: World, console: Console) -> TrainInputs:
     """Samples, checked; the cache filled by the first process."""
-    from memento_model.training.inputs import fill_cache, read_inputs
+    from memento_model.training.inputs import cache_folder, fill_cache, read_inputs
 
     inputs = None
     if world.is_first:
         inputs = read_inputs(config)
+        console.print(f"encoded data are kept in {cache_folder(config)}", style="dim")
 
         def progress(what: str, done: int, total: int) -> None:
             if 4 * done // total > 4 * (done - 1) // total:  # four lines, however much there is
@@ -312,8 +317,39 @@ def show_plan(config: TrainConfig, console: Console, *, whole: bool) -> None:
     if whole:
         console.print(_plan_table(config))
     if whole and needs.total >= SMALL_GIB:
-        names = "|".join(machine.name for machine in MACHINES)
-        console.print(f"Train it so: {own_command('train')} {config.name} --memory {names}")
+        for machine in MACHINES:
+            console.print(
+                f"Train it on {machine.name}: {started_on(machine)} {config.name} --memory {machine.name}"
+            )
+
+
+def started_on(machine: Machine) -> str:
+    """How a run on all devices of a machine begins."""
+    if machine.devices == 1:
+        return own_command("train")
+    return f"torchrun --nproc-per-node {machine.devices} $(which memento) train"
+
+
+def enough_processes(config: TrainConfig, order: Order) -> None:
+    """Refuse a run that was fitted to more devices than it has processes.
+
+    Raises:
+        SettingsError: with the command that starts as many.
+    """
+    from memento_model.training.budget import MACHINES
+
+    for machine in MACHINES:
+        on_ray = config.scale.backend == "ray"
+        num = config.scale.workers if on_ray else int(os.environ.get("WORLD_SIZE", "1"))
+        if machine.name == order.memory and num < machine.devices:
+            way = (
+                f"--set scale.workers={machine.devices}"
+                if on_ray
+                else f"{started_on(machine)} {config.name} ..."
+            )
+            raise SettingsError(
+                f"--memory {machine.name} is for {machine.devices} processes, here is {num}: {way}"
+            )
 
 
 def _tera(operations: float) -> str:

@@ -258,7 +258,11 @@ def advice(config: TrainConfig, machine: Machine) -> tuple[TrainConfig, Budget]:
     for context in range(1, machine.devices + 1):
         if machine.devices % context or context > config.model.num_heads:
             continue
-        made = replace(config, scale=replace(config.scale, shard=shard, context_parallel=context, **PLAIN))
+        made = replace(
+            config,
+            scale=replace(config.scale, shard=shard, context_parallel=context, **PLAIN),
+            optim=replace(config.optim, states="fp32") if shard else config.optim,  # 8-bit ones stay whole
+        )
         for part, changes in STEPS:
             if not _possible(made, changes):
                 continue

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from memento_model.config import Compat, Expert, FrameGrid, ModelConfig, debug_model
 
@@ -156,6 +159,37 @@ class WatchConfig:
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
 
+COUNTS = (
+    "steps", "scale.accumulate", "scale.context_parallel", "scale.workers", "watch.log_every",
+    "watch.save_every", "watch.keep_last", "data.max_candidates_per_clip", "objective.num_identities",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "seed", "optim.warmup_steps", "optim.weight_decay", "optim.query_lr_ratio", "optim.query_steps",
+    "watch.validate_every", "watch.sample_every", "objective.identity_weight", "objective.memory_weight",
+    "objective.last_frames", "objective.bank_frames",
+)  # fmt: skip
+SHARES = (
+    "data.validation_share", "optim.min_lr_ratio", "objective.identity_probability",
+    "objective.drop_probability", "objective.skip_prior_probability", "objective.first_frame_probability",
+    "objective.self_forcing_probability",
+)  # fmt: skip
+ABOVE_ZERO = ("optim.lr", "optim.eps", "optim.max_grad_norm")
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(COUNTS, (1, math.inf)),
+    **dict.fromkeys(NOT_NEGATIVE, (0, math.inf)),
+    **dict.fromkeys(SHARES, (0, 1)),
+}
+
+
+def _value(config: object, name: str) -> Any:
+    """A field by its name with dots."""
+    return functools.reduce(getattr, name.split("."), config)
+
+
+def _betas(optim: OptimConfig) -> Iterator[tuple[str, float]]:
+    return (("optim.betas", beta) for beta in optim.betas)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A whole run.
@@ -199,12 +233,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no run can be."""
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; a run has at least 1")
-        if self.scale.accumulate < 1:
-            raise ValueError(f"scale.accumulate is {self.scale.accumulate}; a step has at least 1 sample")
-        if min(self.watch.log_every, self.watch.save_every, self.watch.keep_last) < 1:
-            raise ValueError("watch.log_every, watch.save_every and watch.keep_last are at least 1")
+        self._check_ranges()
         if self.optim.states == "8bit" and self.scale.shard:
             raise ValueError(
                 "8-bit optimiser states cannot be sharded; set optim.states=fp32 or scale.shard=false"
@@ -212,6 +241,23 @@ class TrainConfig:
         self._check_memory()
         if self.model.lora_rank < 1:
             raise ValueError(f"model.lora_rank is {self.model.lora_rank}; adapters have at least rank 1")
+
+    def _check_ranges(self) -> None:
+        for name, (low, high) in RANGES.items():
+            if (value := _value(self, name)) is not None and not low <= value <= high:
+                raise ValueError(
+                    f"{name} is {value}; it is at least {low}{f', at most {high}' * (high == 1)}"
+                )
+        for name in ABOVE_ZERO:
+            if (value := _value(self, name)) <= 0:
+                raise ValueError(f"{name} is {value}; it is above 0")
+        for name, value in (("optim.ema_decay", self.optim.ema_decay or 0.0), *_betas(self.optim)):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} is {value}; it is from 0 to below 1")
+        if self.objective.last_frames + self.objective.bank_frames < 1:
+            raise ValueError(
+                "objective.last_frames and objective.bank_frames are 0: nothing can be remembered"
+            )
 
     def _check_memory(self) -> None:
         scale = self.scale

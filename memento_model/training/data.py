@@ -88,7 +88,10 @@ def read_sequences(source: Path, where: str | None = None) -> list[RawSequence]:
         if where:
             raise DataError(f"{source}: a condition (where) needs a published dataset, not a JSON file")
         return _from_json(source)
-    raise DataError(f"{source}: neither a dataset folder (with {DATABASE}) nor a .json file; run make curate")
+    raise DataError(
+        f"{source}: neither a dataset folder (with {DATABASE}) nor a .json file; name yours with "
+        "--dataset, or make one with memento curate"
+    )
 
 
 def _from_dataset(folder: Path, where: str | None) -> list[RawSequence]:
@@ -132,11 +135,15 @@ def _rows(connection: Any, sql: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def _target(row: Mapping[str, Any], clips: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """By place in the list of clips, as the official form counts; context shots are not in it."""
-    order = [c["clip_id"] for c in clips]
+    """By place in the list of clips, as the official form counts; context shots are not in it.
+
+    None where clip and place of the row contradict each other.
+    """
+    place = next((i for i, c in enumerate(clips) if c["clip_id"] == row["clip_id"]), None)
+    agrees = place is not None and row["clip_index"] == clips[place]["clip_index"]
     return {
         "recon_id": row["recon_id"],
-        "clip_index": order.index(row["clip_id"]) if row["clip_id"] in order else None,
+        "clip_index": place if agrees else None,
         "frame": row["frame_in_clip_16fps"],
         "caption": row["caption"],
     }
@@ -229,10 +236,10 @@ def check(sequences: Sequence[RawSequence], contract: Contract) -> Checked:
         looked = pool.map(lambda raw: [_probe(clip) for clip in raw.clips], sequences)
         for raw, probed in zip(sequences, looked, strict=True):
             found = _problems(raw, probed)
-            short = [] if found else _short(raw, probed, contract)
+            short = _short(raw, probed, contract)
             faults += [*found, *short]
-            num_short += len(short)
-            lost = len(short) if short else len(raw.clips) - 1 if found else 0
+            num_short += 0 if found else len(short)  # those that would cost a sample alone
+            lost = len(raw.clips) - 1 if found else len(short)
             skipped += max(0, lost)
             if not found and lost < len(raw.clips) - 1:
                 good.append(_sequence(raw, [p.num_frames for p in probed], contract))
@@ -244,7 +251,7 @@ def _short(raw: RawSequence, probed: Sequence[_Probed], contract: Contract) -> l
     return [
         f"{clip.clip_id}: {clip.path} has {file.num_frames} frames; a shot needs {need}"
         for clip, file in zip(raw.clips[1:], probed[1:], strict=True)
-        if file.num_frames < need
+        if 0 < file.num_frames < need  # one without any has a fault of its own
     ]
 
 
@@ -304,7 +311,8 @@ def caption_problems(caption: str | None) -> list[str]:
 def _target_problems(raw: RawSequence, target: Mapping[str, Any], probed: Sequence[_Probed]) -> list[str]:
     clip, frame, caption = target["clip_index"], target["frame"], target["caption"]
     if not isinstance(clip, int) or not 0 <= clip < len(raw.clips):
-        return [f"clip_index {clip} is none of the {len(raw.clips)} clips"]
+        what = "clip_index and clip_id do not name one" if clip is None else f"clip_index {clip} is none"
+        return [f"{what} of the {len(raw.clips)} clips"]
     end = probed[clip].num_frames  # 0 where the file is missing, which is a fault of its own
     if not isinstance(frame, int) or not 0 <= frame < (end or frame + 1):
         return [f"frame {frame} is none of the {end} frames of clip {clip}"]

@@ -84,6 +84,10 @@ def read_inputs(config: TrainConfig) -> TrainInputs:
 def _not_empty(config: TrainConfig, inputs: TrainInputs) -> TrainInputs:
     if not inputs.train:
         chosen = f" where {config.data.where}" if config.data.where else ""
+        if chosen and not (inputs.skipped or inputs.validation or inputs.faults):
+            raise DataError(
+                f"{config.data.dataset}: data.where={config.data.where!r} matches no kept sequence"
+            )
         raise DataError(
             *inputs.faults,
             f"{config.data.dataset}{chosen}: no sequence can be trained on ({inputs.skipped} samples "

@@ -52,7 +52,7 @@ def write_dataset(folder: Path, num_films=2) -> Path:
             write_clip(folder / path, 10 * film + i, num_frames)
             clips.append((f"{name}-{i:02d}", name, i, path, caption(i)))
         targets += [
-            (f"{name}-r{k}", name, f"{name}-{clip:02d}", frame, f"[Person A]: a diver in red, {k}")
+            (f"{name}-r{k}", name, f"{name}-{clip:02d}", clip, frame, f"[Person A]: a diver in red, {k}")
             for k, (clip, frame) in enumerate(TARGETS)
         ]
     sequences.append(("f9-q0", "f9", 3, "rejected"))
@@ -63,12 +63,12 @@ def write_dataset(folder: Path, num_films=2) -> Path:
             "caption TEXT)"
         )
         db.execute(
-            "CREATE TABLE recon_targets (recon_id TEXT, sequence_id TEXT, clip_id TEXT, "
+            "CREATE TABLE recon_targets (recon_id TEXT, sequence_id TEXT, clip_id TEXT, clip_index INT, "
             "frame_in_clip_16fps INT, caption TEXT)"
         )
         db.executemany("INSERT INTO sequences VALUES (?, ?, ?, ?)", sequences)
         db.executemany("INSERT INTO clips VALUES (?, ?, ?, ?, ?)", clips)
-        db.executemany("INSERT INTO recon_targets VALUES (?, ?, ?, ?, ?)", targets)
+        db.executemany("INSERT INTO recon_targets VALUES (?, ?, ?, ?, ?, ?)", targets)
     return folder
 
 

@@ -92,7 +92,7 @@ def test_a_json_file_must_be_of_the_official_form(dataset, tmp_path):
 
 
 def test_what_is_no_dataset_says_so(tmp_path):
-    with pytest.raises(DataError, match="make curate"):
+    with pytest.raises(DataError, match="memento curate"):
         read_sequences(tmp_path)
     (tmp_path / "annotations.duckdb").write_bytes(b"no database")
     with pytest.raises(DataError, match=r"annotations\.duckdb"):
@@ -121,7 +121,8 @@ PLANTED = {
     "no video": (lambda d: (d / CLIP).write_text("x"), "f0-q0-01: ", "cannot be read"),
     "target past the end": (lambda d: set_target(d, "frame_in_clip_16fps", 13), "f0-q0-r0: ", "frame 13 is"),
     "target before the start": (lambda d: set_target(d, "frame_in_clip_16fps", -1), "f0-q0-r0: ", "frame -1"),
-    "target in no clip": (lambda d: set_target(d, "clip_id", "f1-q0-00"), "f0-q0-r0: ", "clip_index None"),
+    "target in no clip": (lambda d: set_target(d, "clip_id", "f1-q0-00"), "f0-q0-r0: ", "do not name one"),
+    "clip index off": (lambda d: set_target(d, "clip_index", 2), "f0-q0-r0: ", "do not name one"),
     "empty target caption": (lambda d: set_target(d, "caption", " "), "f0-q0-r0: ", "caption is empty"),
     "unknown target label": (lambda d: set_target(d, "caption", "[Animal B]: x"), "f0-q0-r0: ", "[Animal B]"),
     "no caption": (lambda d: set_caption(d, None), "f0-q0-01: ", "caption is empty"),
@@ -181,6 +182,7 @@ def test_short_clips_come_with_the_way_to_train_all_the_same(dataset, tmp_path):
     with pytest.raises(DataError) as stopped:  # its sequence is lost anyway
         read_inputs(config(dataset, tmp_path / "cache"))
     assert "too short" not in str(stopped.value)
+    assert any("8 frames; a shot needs 9" in fault for fault in stopped.value.faults), "named all the same"
 
 
 def test_candidates_are_four_a_second_thinned_evenly():

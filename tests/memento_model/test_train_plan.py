@@ -16,6 +16,7 @@ from rich.console import Console
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import _disable_current_modes
 
+from curation.config import SettingsError
 from memento_model.config import FrameGrid, Layout, ModelConfig
 from memento_model.distributed.offload import Copies, make_lean
 from memento_model.nn.lora import inject_lora, lora_layers
@@ -160,7 +161,8 @@ def test_the_plan_says_what_its_numbers_are(monkeypatch):
         rows = [line for line in text.splitlines() if line.startswith("│")]
         assert max(map(len, rows)) <= max(width, 66)
         assert all(name in text for name in ("1x24gb", "8x80gb", "scale.checkpoint_activations"))
-        assert "memento train low_noise_480p --memory 1x24gb|1x80gb|8x80gb" in text
+        assert "memento train low_noise_480p --memory 1x24gb\n" in text
+        assert "torchrun --nproc-per-node 8 $(which memento) train low_noise_480p --memory 8x80gb\n" in text
     monkeypatch.setenv("WORLD_SIZE", "8")
     said = StringIO()
     train_command.show_plan(RECIPES["low_noise_480p"](), Console(file=said, soft_wrap=True), whole=False)
@@ -305,3 +307,35 @@ def test_work_grows_with_the_sequence():
     joint = replace(made, objective=replace(made.objective, split_attention=False))
     assert step_flops(made) > step_flops(joint)  # two overlapping squares are more than one
     assert cache_bytes(made, 20_000) == pytest.approx(20 * cache_bytes(made, 1000))
+
+
+def test_a_run_fitted_to_one_device_can_be_planned_for_many():
+    recipe = RECIPES["low_noise_480p"]()
+    lean = replace(
+        recipe, optim=replace(recipe.optim, states="8bit"), scale=replace(recipe.scale, shard=False)
+    )
+    ways = {machine.name: advice(lean, machine)[0] for machine in MACHINES}
+    assert (ways["1x24gb"].optim.states, ways["8x80gb"].optim.states) == ("8bit", "fp32")
+
+
+def test_a_run_for_eight_devices_is_not_begun_on_one(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    order = Order(recipe="low_noise_480p", memory="8x80gb")
+    with pytest.raises(SettingsError, match=r"8 processes, here is 1: torchrun --nproc-per-node 8"):
+        train_command.enough_processes(RECIPES["low_noise_480p"](), order)
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    train_command.enough_processes(RECIPES["low_noise_480p"](), order)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("optim", "lr", -1.0), ("optim", "betas", (0.9, 1.5)), ("optim", "ema_decay", 1.5),
+        ("objective", "drop_probability", 1.5), ("objective", "num_identities", 0),
+        ("watch", "sample_every", -1), ("scale", "context_parallel", 0), ("data", "validation_share", 2.0),
+    ],
+)  # fmt: skip
+def test_a_number_out_of_range_is_named(part, name, value):
+    recipe = RECIPES["debug"]()
+    with pytest.raises(ValueError, match=rf"^{part}\.{name} is "):
+        replace(recipe, **{part: replace(getattr(recipe, part), **{name: value})})
