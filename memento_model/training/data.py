@@ -90,7 +90,7 @@ def read_sequences(source: Path, where: str | None = None) -> list[RawSequence]:
         return _from_json(source)
     raise DataError(
         f"{source}: neither a dataset folder (with {DATABASE}) nor a .json file; name yours with "
-        "--dataset, or make one with memento curate"
+        "--dataset, or run make curate"
     )
 
 

@@ -92,7 +92,7 @@ def test_a_json_file_must_be_of_the_official_form(dataset, tmp_path):
 
 
 def test_what_is_no_dataset_says_so(tmp_path):
-    with pytest.raises(DataError, match="memento curate"):
+    with pytest.raises(DataError, match="make curate"):
         read_sequences(tmp_path)
     (tmp_path / "annotations.duckdb").write_bytes(b"no database")
     with pytest.raises(DataError, match=r"annotations\.duckdb"):
