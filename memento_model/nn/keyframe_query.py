@@ -8,10 +8,11 @@ Local queries read the coming shot's caption, global ones the story's; both look
 whole frames. Six frames are picked by the local group's mean score, two more by the global group's.
 
 Everything after the patches is linear or attention from a dozen queries, so tokens of width d are never made:
-a token stays the few dozen numbers of its patch. The queries are turned back and brought to the patches
-instead of the keys to the queries (frames, rows and columns each have a section of the channels, so there are
-f + r + k turned queries, not f x r x k), a key's norm is a quadratic form of its patch, and values are pooled
-as patches and projected afterwards. All exact up to rounding.
+a token stays the few dozen numbers of its patch, and values are pooled as patches and projected afterwards.
+Keys are met in one of two ways, whichever multiplies less: with few tokens they are made (`_TokenKeys`); with
+many the queries are turned back and brought to the patches (frames, rows and columns each have a section of the
+channels, so there are f + r + k turned queries, not f x r x k) and a key's norm is a quadratic form of its
+patch (`_PatchKeys`). All exact up to rounding.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from memento_model.config import ModelConfig, QueryGradient
-from memento_model.nn.rope import axis_turns
+from memento_model.nn.rope import axis_turns, rotary_table, rotate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,17 @@ class QueryAttention(nn.Module):
     def heads(self, x: Tensor) -> Tensor:
         """[..., d] -> [..., heads, d / heads]."""
         return x.unflatten(-1, (self.num_heads, -1))
+
+    def query(self, rows_bqd: Tensor) -> Tensor:
+        """Normalised queries, divided by the root of their channels: [..., heads, e]."""
+        q_bqhe = self.heads(_norm(self.norm_q, _linear(self.q, rows_bqd)))
+        return q_bqhe * q_bqhe.shape[-1] ** -0.5
+
+    def output(self, pooled_bqhd: Tensor) -> Tensor:
+        """What every head of every query has pooled, through its value and the output projection."""
+        weight_hed = self.v.weight.float().unflatten(0, (self.num_heads, -1))
+        v_bqhe = torch.einsum("bqhd,hed->bqhe", pooled_bqhd, weight_hed)
+        return _linear(self.o, v_bqhe.flatten(2) + self.v.bias.float())
 
 
 class KeyframeQuery(nn.Module):
@@ -130,60 +142,61 @@ class KeyframeQuery(nn.Module):
         Raises:
             ValueError: shapes that do not fit each other or the model.
         """
-        self._check(candidates_bcfhw, positions_bf, local_context_btd, global_context_btd)
+        scores_bqf = self.scores(candidates_bcfhw, positions_bf, local_context_btd, global_context_btd)
         soft = self.training if straight_through is None else straight_through
-        with torch.autocast(candidates_bcfhw.device.type, enabled=False):
-            rows_bqd = self._read_text(local_context_btd.float(), global_context_btd.float())
-            scores_bqf = self._score(rows_bqd, candidates_bcfhw.float(), positions_bf)
         gradient = self.gradient if soft else None
         return select(scores_bqf, self.config, gradient=gradient, noise_bgf=noise_bgf)
+
+    def scores(
+        self,
+        candidates_bcfhw: Tensor,
+        positions_bf: Tensor,
+        local_context_btd: Tensor,
+        global_context_btd: Tensor,
+    ) -> Tensor:
+        """Scores [b, q, f] alone, local queries first; arguments and errors as of `forward`."""
+        self._check(candidates_bcfhw, positions_bf, local_context_btd, global_context_btd)
+        with torch.autocast(candidates_bcfhw.device.type, enabled=False):
+            rows_bqd = self._read_text(local_context_btd.float(), global_context_btd.float())
+            return self._read_frames(rows_bqd, candidates_bcfhw.float(), positions_bf)
 
     def _read_text(self, *contexts_btd: Tensor) -> Tensor:
         """Rows [b, q, d] after the local queries read the first context and the global ones the second."""
         attn, sizes = self.query_to_text, (self.config.num_local_queries, self.config.num_global_queries)
         rows_qd = torch.cat((self.queries, self.queries_global)).float()
-        q_qhe = attn.heads(_norm(attn.norm_q, _linear(attn.q, rows_qd))) * self.config.head_dim**-0.5
+        keys_btd = _norm(attn.norm_k, _linear(attn.k, torch.cat(contexts_btd, dim=1)))
+        groups = zip(
+            attn.query(rows_qd).split(sizes),
+            attn.heads(keys_btd).split([context.shape[1] for context in contexts_btd], dim=1),
+            contexts_btd,
+            strict=True,
+        )
         pooled = []
-        for q, context_btd in zip(q_qhe.split(sizes), contexts_btd, strict=True):
-            k_bthe = attn.heads(_norm(attn.norm_k, _linear(attn.k, context_btd)))
-            weights_bhqt = torch.einsum("qhe,bthe->bhqt", q, k_bthe).softmax(dim=-1)
-            pooled.append(torch.einsum("bhqt,btd->bqhd", weights_bhqt, context_btd))
-        weight_hed = attn.v.weight.float().unflatten(0, (attn.num_heads, -1))
-        v_bqhe = torch.einsum("bqhd,hed->bqhe", torch.cat(pooled, dim=1), weight_hed)
-        return rows_qd + _linear(attn.o, v_bqhe.flatten(2) + attn.v.bias.float())
+        for q_qhe, k_bthe, context_btd in groups:
+            weights_bqht = torch.einsum("qhe,bthe->bqht", q_qhe, k_bthe).softmax(dim=-1)
+            pooled.append((weights_bqht.flatten(1, 2) @ context_btd).unflatten(1, (-1, attn.num_heads)))
+        return rows_qd + attn.output(torch.cat(pooled, dim=1))
 
-    def _score(self, rows_bqd: Tensor, candidates_bcfhw: Tensor, positions_bf: Tensor) -> Tensor:
+    def _read_frames(self, rows_bqd: Tensor, candidates_bcfhw: Tensor, positions_bf: Tensor) -> Tensor:
         """The visual stage, then scores [b, q, f]: means over heads and over a frame's tokens."""
-        attn = self.query_to_visual
+        attn, patcher = self.query_to_visual, self.memory_patcher
         patches_bfrkp = _patches(candidates_bcfhw, self.config.patch_size)
-        sizes = patches_bfrkp.shape[1:4]
-        back_bxc = _back_turns(axis_turns(positions_bf, sizes[1], sizes[2], self.config.rope_split), sizes)
-        key_dp, value_dp = self._from_patches(attn.k), self._from_patches(attn.v)
-
-        # The query stands at position 0, so it is not rotated; it is normalised like the keys.
-        q_bqhe = attn.heads(_norm(attn.norm_q, _linear(attn.q, rows_bqd)))
-        normed_hep = (key_dp * _weight(attn.norm_k)[:, None]).unflatten(0, (attn.num_heads, -1))
-        along_bxqhp = torch.einsum("bxqhe,hep->bxqhp", _turned(q_bqhe, back_bxc), normed_hep)
-        logits_bfrks = _meet(patches_bfrkp, along_bxqhp.flatten(2, 3))  # s is every query and head
-        scale_bfrk = _inverse_rms(patches_bfrkp, key_dp, self.config.eps) / self.config.head_dim**0.5
-        weights_bls = (logits_bfrks * scale_bfrk[..., None]).flatten(1, 3).softmax(dim=1)
-        pooled_bqhp = (weights_bls.mT @ patches_bfrkp.flatten(1, 3)).unflatten(1, (-1, attn.num_heads))
-        value_hep = value_dp.unflatten(0, (attn.num_heads, -1))
-        v_bqd = torch.einsum("bqhp,hep->bqhe", pooled_bqhp, value_hep).flatten(2)
-        rows_bqd = rows_bqd + _linear(attn.o, v_bqd)
-
-        # Scores use the bare projections, without norms; the mean over tokens is one over patches.
-        q_bqhe = attn.heads(_linear(attn.q, rows_bqd))
-        along_bxqp = _turned(q_bqhe, back_bxc).flatten(3) @ key_dp
-        scores_bfq = _meet_on_average(patches_bfrkp, along_bxqp)
-        return scores_bfq.mT / (attn.num_heads * self.config.head_dim**0.5)
-
-    def _from_patches(self, linear: nn.Linear) -> Tensor:
-        """`linear` after the patcher: [d, p], the bias as the last p."""
-        weight_dd, patcher = linear.weight.float(), self.memory_patcher
         assert patcher.bias is not None
         patcher_dp = torch.cat((patcher.weight.float().flatten(1), patcher.bias.float()[:, None]), 1)
-        return weight_dd @ patcher_dp + F.pad(linear.bias.float()[:, None], (patcher_dp.shape[1] - 1, 0))
+        # Keys straight from patches, the bias as the last p.
+        key_dp = attn.k.weight.float() @ patcher_dp
+        key_dp = key_dp + F.pad(attn.k.bias.float()[:, None], (patcher_dp.shape[1] - 1, 0))
+        make = _TokenKeys if _few_tokens(self.config, patches_bfrkp.shape[1:]) else _PatchKeys
+        keys = make(attn, patches_bfrkp, key_dp, positions_bf, self.config.rope_split)
+
+        # The query stands at position 0, so it is not rotated; it is normalised like the keys.
+        weights_bls = keys.logits(attn.query(rows_bqd)).softmax(dim=1)  # s is every query and head
+        pooled_bsp = weights_bls.mT @ patches_bfrkp.flatten(1, 3)
+        rows_bqd = rows_bqd + attn.output((pooled_bsp @ patcher_dp.T).unflatten(1, (-1, attn.num_heads)))
+
+        # Scores use the bare projections, without norms.
+        scores_bqf = keys.mean_products(attn.heads(_linear(attn.q, rows_bqd)))
+        return scores_bqf / (attn.num_heads * self.config.head_dim**0.5)
 
     def _reset_queries(self) -> None:
         for queries in (self.queries, self.queries_global):
@@ -273,6 +286,71 @@ def select(
         global_scores_bf=global_bf,
         margin_b=torch.minimum(margin_local, margin_global),
     )
+
+
+class _TokenKeys:
+    """Keys made for every token: few steps, but tokens x width numbers."""
+
+    def __init__(
+        self,
+        attn: QueryAttention,
+        patches_bfrkp: Tensor,
+        key_dp: Tensor,
+        positions_bf: Tensor,
+        split: tuple[int, int, int],
+    ) -> None:
+        self.attn, self.frames = attn, patches_bfrkp.shape[1]
+        self.bare_bld = patches_bfrkp.flatten(1, 3) @ key_dp.T
+        self.table_bl1c2 = rotary_table(positions_bf, *patches_bfrkp.shape[2:4], split)
+
+    def logits(self, q_bqhe: Tensor) -> Tensor:
+        """Products of normalised queries and keys: [b, l, s]."""
+        k_blhe = rotate(self.attn.heads(_norm(self.attn.norm_k, self.bare_bld)), self.table_bl1c2)
+        return torch.einsum("bqhe,blhe->blqh", q_bqhe, k_blhe).flatten(2)
+
+    def mean_products(self, q_bqhe: Tensor) -> Tensor:
+        """Products with keys that are not normalised, summed over heads, the mean of a frame: [b, q, f]."""
+        k_blhe = rotate(self.attn.heads(self.bare_bld), self.table_bl1c2)
+        return q_bqhe.flatten(2) @ k_blhe.flatten(2).unflatten(1, (self.frames, -1)).mean(dim=2).mT
+
+
+class _PatchKeys:
+    """The same products without keys: the queries come to the patches."""
+
+    def __init__(
+        self,
+        attn: QueryAttention,
+        patches_bfrkp: Tensor,
+        key_dp: Tensor,
+        positions_bf: Tensor,
+        split: tuple[int, int, int],
+    ) -> None:
+        self.attn, self.patches_bfrkp, self.key_dp = attn, patches_bfrkp, key_dp
+        sizes = patches_bfrkp.shape[1:4]
+        self.back_bxc = _back_turns(axis_turns(positions_bf, *sizes[1:], split), sizes)
+
+    def logits(self, q_bqhe: Tensor) -> Tensor:
+        """As of `_TokenKeys`."""
+        norm, patches_bfrkp = self.attn.norm_k, self.patches_bfrkp
+        normed_hep = (self.key_dp * _weight(norm)[:, None]).unflatten(0, (self.attn.num_heads, -1))
+        along_bxqhp = torch.einsum("bxqhe,hep->bxqhp", _turned(q_bqhe, self.back_bxc), normed_hep)
+        logits_bfrks = _meet(patches_bfrkp, along_bxqhp.flatten(2, 3))
+        scale_bfrk = _inverse_rms(patches_bfrkp, self.key_dp, norm.eps)
+        return (logits_bfrks * scale_bfrk[..., None]).flatten(1, 3)
+
+    def mean_products(self, q_bqhe: Tensor) -> Tensor:
+        """As of `_TokenKeys`; the mean over tokens is one over patches."""
+        along_bxqp = _turned(q_bqhe, self.back_bxc).flatten(3) @ self.key_dp
+        return _meet_on_average(self.patches_bfrkp, along_bxqp).mT
+
+
+def _few_tokens(config: ModelConfig, sizes: Sequence[int]) -> bool:
+    """Whether `_TokenKeys` multiplies less than `_PatchKeys`, for patches of [f, r, k, p]."""
+    tokens, ways, patch = sizes[0] * sizes[1] * sizes[2], sum(sizes[:3]), sizes[3]
+    queries, width = config.num_local_queries + config.num_global_queries, config.width
+    by_tokens = tokens * width * (patch + queries)
+    turned = 2 * ways * queries * width * patch
+    return by_tokens <= turned + tokens * patch * (3 * queries * config.num_heads + patch)
 
 
 def _top(scores_bf: Tensor, count: int) -> tuple[Tensor, Tensor]:
