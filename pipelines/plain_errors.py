@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 import typer
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 class plain_errors:
@@ -40,6 +45,14 @@ class plain_errors:
             raise typer.Exit(2) from error
         if isinstance(error, Verdict):
             typer.secho(f"memento: {error.reason}: {error.detail}", fg="red", err=True)
+            raise typer.Exit(2) from error
+        if isinstance(error, OSError) and error.errno in FULL + CLOSED:
+            way = "free some space" if error.errno in FULL else "mend it or choose another place (--output)"
+            typer.secho(
+                f"memento: {error.filename or 'disk'}: {error.strerror}; {way} and run the same command again",
+                fg="red",
+                err=True,
+            )
             raise typer.Exit(2) from error
         if isinstance(error, KeyboardInterrupt):
             typer.secho("memento: stopped; run the same command again to go on", fg="yellow", err=True)

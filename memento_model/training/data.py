@@ -109,7 +109,8 @@ def _from_dataset(folder: Path, where: str | None) -> list[RawSequence]:
             clips = _rows(connection, "SELECT * FROM clips ORDER BY sequence_id, clip_index")
             targets = _rows(connection, "SELECT * FROM recon_targets ORDER BY sequence_id, recon_id")
     except duckdb.Error as error:
-        raise DataError(f"{folder / DATABASE}: {asked}{str(error).splitlines()[0]}") from error
+        told = " ".join(str(error).split("\n\n")[0].split())  # without the statement and its caret
+        raise DataError(f"{folder / DATABASE}: {asked}{told}") from error
     return [
         RawSequence(
             sequence_id=sequence_id,

@@ -67,6 +67,9 @@ def test_an_output_folder_of_something_else_is_refused(tmp_path):
     result = memento("curate", film, "-o", tmp_path / "taken", "--loop")
     assert result.exit_code == 2
     assert "not empty and not made by this tool" in result.output
+    result = memento("curate", film, "-o", film, "--loop")
+    assert result.exit_code == 2
+    assert f"{film}: Not a directory; mend it or choose another place (--output)" in result.output
     other = tmp_path / "set"
     assert memento("curate", film, "-o", other, "--loop").exit_code == 0
     (tmp_path / "more.mp4").write_bytes(b"")
