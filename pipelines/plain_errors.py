@@ -48,11 +48,8 @@ class plain_errors:
             raise typer.Exit(2) from error
         if isinstance(error, OSError) and error.errno in FULL + CLOSED:
             way = "free some space" if error.errno in FULL else "mend it or choose another place (--output)"
-            typer.secho(
-                f"memento: {error.filename or 'disk'}: {error.strerror}; {way} and run the same command again",
-                fg="red",
-                err=True,
-            )
+            told = f"{error.filename or 'disk'}: {error.strerror}"
+            typer.secho(f"memento: {told}; {way} and run the same command again", fg="red", err=True)
             raise typer.Exit(2) from error
         if isinstance(error, KeyboardInterrupt):
             typer.secho("memento: stopped; run the same command again to go on", fg="yellow", err=True)
