@@ -7,7 +7,12 @@
 Same weights and inputs, results compared in the same run; calls alternate, and a ratio is the median of the
 ratios of neighbouring calls, so that other work on the machine touches both sides. On one thread time is the
 processor's, without waiting for others; on several it is the clock's. Peak memory is the largest
-sum of live allocations during a call, from PyTorch's own allocation events, above what was there before.
+sum of live allocations during a call, from PyTorch's own allocation events, above what was there before; in
+training the gradients are there before.
+
+Rows "limit" are our matrix products and attention calls alone, recorded during a call of ours and run again
+with nothing between them: what would be left if all else cost nothing. Where plain / limit is below a goal,
+no code of ours can reach it.
 
 `debug` is model and picture size of `make train`. Its 210 tokens are too few for the choices to count: most
 of the time goes into the products with weights, which both sides share, and the queries' calls cost more than
@@ -21,10 +26,12 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from memento_model.config import Debug, Layout, ModelConfig
 from memento_model.nn.keyframe_query import KeyframeQuery
@@ -34,6 +41,8 @@ from perf.model_plain import CHOICES, PlainQuery, PlainTransformer
 GOALS = "forward >= 1.5, memory <= 0.6, queries >= 3"
 TOLERANCE = 1e-4
 SHORT_S = 2.0
+MATRIX, OTHERS = {"mm", "addmm", "bmm", "baddbmm"}, ("convolution", "scaled_dot_product")
+"""PyTorch's operations that make up a limit: names, and parts of names forward and backward."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +168,35 @@ def peak_bytes(call: Callable[[], Any]) -> int:
     return peak
 
 
+class Products(TorchDispatchMode):
+    """Remembers the matrix products and attention calls made in its context, to make them again alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Callable[[], Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in MATRIX or any(part in name for part in OTHERS):
+            self.calls.append(partial(func, *args, **(kwargs or {})))
+        return func(*args, **(kwargs or {}))
+
+    def again(self) -> None:
+        """All of them, in the same order, with the same operands."""
+        with torch.no_grad():
+            for call in self.calls:
+                call()
+
+
+def limit_row(what: str, ours: Callable[[], Any], plain: Callable[[], Any], repeat: int) -> str:
+    """Our products alone against the plain form."""
+    with Products() as products:
+        ours()
+    assert products.calls, "no product was seen"
+    a, b, times = ratio(products.again, plain, repeat)
+    return f"| limit: the products of {what} alone | {a * 1e3:.1f} | {b * 1e3:.1f} | {times:.2f} | | | |"
+
+
 def ratio(ours: Callable[[], Any], plain: Callable[[], Any], repeat: int) -> tuple[float, float, float]:
     """Median seconds of both and the median of plain / ours, alternating, after one call of either.
 
@@ -181,8 +219,9 @@ def agree(ours: Tensor, plain: Tensor) -> float:
     return difference
 
 
-def train_step(forward: Callable[[], Tensor], module: nn.Module) -> None:
-    module.zero_grad(set_to_none=True)
+def train_step(forward: Callable[[], Tensor], module: nn.Module, *, keep: bool = False) -> None:
+    """`keep` leaves the memory of gradients allocated, so that a peak is that of activations."""
+    module.zero_grad(set_to_none=not keep)
     forward().square().mean().backward()
 
 
@@ -214,15 +253,27 @@ def transformer_rows(size: Size, repeat: int, compiles: bool = False) -> list[st
             peer = plain_with(CHOICES - {left_out})
             a, b, times = ratio(ours, peer, max(3, repeat // 2))
             rows.append(line(f"forward, plain without {left_out}", a, b, times, (used[0], peak_bytes(peer))))
-    calls = (lambda: train_step(ours, model)), (lambda: train_step(plain, model))
-    a, b, times = ratio(*calls, max(3, repeat // 2))
-    rows.append(line("forward and backward", a, b, times, (peak_bytes(calls[0]), peak_bytes(calls[1]))))
+        rows.append(limit_row("forward", ours, plain, repeat))
+    rows += training_rows(model, ours, plain, max(3, repeat // 2))
     rows.append(f"| outputs differ by | {difference:.0e} of the largest | | | | | |")
     return rows
 
 
+def training_rows(
+    model: nn.Module, ours: Callable[[], Tensor], plain: Callable[[], Tensor], repeat: int
+) -> list[str]:
+    """Forward and backward: time, activations, limit."""
+    calls = (lambda: train_step(ours, model)), (lambda: train_step(plain, model))
+    a, b, times = ratio(*calls, repeat)
+    used = [peak_bytes(partial(train_step, run, model, keep=True)) for run in (ours, plain)]
+    return [
+        line("forward and backward", a, b, times, (used[0], used[1])),
+        limit_row("forward and backward", *calls, repeat),
+    ]
+
+
 def query_rows(size: Size, repeat: int) -> list[str]:
-    """Time and memory of the queries' scores."""
+    """Time and memory of the queries' scores, up to which both sides go; then the limit."""
     query = make_query(size)
     peer = PlainQuery(weights_of(query), size.config)
     generator, width = torch.Generator().manual_seed(2), size.config.width
@@ -230,13 +281,16 @@ def query_rows(size: Size, repeat: int) -> list[str]:
     contexts = torch.randn(2, 1, size.config.text_len, width, generator=generator).unbind(0)
     positions = torch.arange(-3 * size.candidates, 0, 3)[None]
     calls = (
-        lambda: query(candidates, positions, *contexts).scores_bqf,
+        lambda: query.scores(candidates, positions, *contexts),
         lambda: peer(candidates, positions, *contexts),
     )
     with torch.no_grad():
         agree(calls[0](), calls[1]())
         a, b, times = ratio(*calls, repeat)
-        return [line("queries", a, b, times, (peak_bytes(calls[0]), peak_bytes(calls[1])))]
+        return [
+            line("queries", a, b, times, (peak_bytes(calls[0]), peak_bytes(calls[1]))),
+            limit_row("queries", *calls, repeat),
+        ]
 
 
 def line(what: str, ours_s: float, plain_s: float, times: float, used: tuple[int, int]) -> str:

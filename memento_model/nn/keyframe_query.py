@@ -9,15 +9,14 @@ whole frames. Six frames are picked by the local group's mean score, two more by
 
 Everything after the patches is linear or attention from a dozen queries, so tokens of width d are never made:
 a token stays the few dozen numbers of its patch, and values are pooled as patches and projected afterwards.
-Keys are met in one of two ways, whichever multiplies less: with few tokens they are made (`_TokenKeys`); with
-many the queries are turned back and brought to the patches (frames, rows and columns each have a section of the
-channels, so there are f + r + k turned queries, not f x r x k) and a key's norm is a quadratic form of its
-patch (`_PatchKeys`). All exact up to rounding.
+Keys are met in one of two ways, whichever multiplies less. Where tokens are few, keys are made (`TokenKeys`).
+Where they are many, the queries are turned back and brought to the patches (frames, rows and columns each
+have a section of the channels, so there are f + r + k turned queries, not f x r x k), and a key's norm is a
+quadratic form of its patch (`PatchKeys`). All exact up to rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +24,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from memento_model.config import ModelConfig, QueryGradient
-from memento_model.nn.rope import axis_turns, rotary_table, rotate
+from memento_model.nn.keyframe_keys import (
+    PatchKeys,
+    QueryAttention,
+    TokenKeys,
+    few_tokens,
+    linear,
+    normalise,
+    patcher_weight,
+    to_patches,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,31 +62,6 @@ class Selection:
     def take(self, candidates_bcfhw: Tensor) -> Tensor:
         """The picked frames, [b, c, k, h, w]: the exact values, with the scores' gradient in training."""
         return torch.einsum("bkf,bcfhw->bckhw", self.weights_bkf.to(candidates_bcfhw.dtype), candidates_bcfhw)
-
-
-class QueryAttention(nn.Module):
-    """Weights of one multi-head attention from queries; RMSNorm over all heads of queries and keys."""
-
-    def __init__(self, width: int, num_heads: int, eps: float) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
-        self.norm_q, self.norm_k = nn.RMSNorm(width, eps=eps), nn.RMSNorm(width, eps=eps)
-
-    def heads(self, x: Tensor) -> Tensor:
-        """[..., d] -> [..., heads, d / heads]."""
-        return x.unflatten(-1, (self.num_heads, -1))
-
-    def query(self, rows_bqd: Tensor) -> Tensor:
-        """Normalised queries, divided by the root of their channels: [..., heads, e]."""
-        q_bqhe = self.heads(_norm(self.norm_q, _linear(self.q, rows_bqd)))
-        return q_bqhe * q_bqhe.shape[-1] ** -0.5
-
-    def output(self, pooled_bqhd: Tensor) -> Tensor:
-        """What every head of every query has pooled, through its value and the output projection."""
-        weight_hed = self.v.weight.float().unflatten(0, (self.num_heads, -1))
-        v_bqhe = torch.einsum("bqhd,hed->bqhe", pooled_bqhd, weight_hed)
-        return _linear(self.o, v_bqhe.flatten(2) + self.v.bias.float())
 
 
 class KeyframeQuery(nn.Module):
@@ -164,7 +147,7 @@ class KeyframeQuery(nn.Module):
         """Rows [b, q, d] after the local queries read the first context and the global ones the second."""
         attn, sizes = self.query_to_text, (self.config.num_local_queries, self.config.num_global_queries)
         rows_qd = torch.cat((self.queries, self.queries_global)).float()
-        keys_btd = _norm(attn.norm_k, _linear(attn.k, torch.cat(contexts_btd, dim=1)))
+        keys_btd = normalise(attn.norm_k, linear(attn.k, torch.cat(contexts_btd, dim=1)))
         groups = zip(
             attn.query(rows_qd).split(sizes),
             attn.heads(keys_btd).split([context.shape[1] for context in contexts_btd], dim=1),
@@ -179,23 +162,21 @@ class KeyframeQuery(nn.Module):
 
     def _read_frames(self, rows_bqd: Tensor, candidates_bcfhw: Tensor, positions_bf: Tensor) -> Tensor:
         """The visual stage, then scores [b, q, f]: means over heads and over a frame's tokens."""
-        attn, patcher = self.query_to_visual, self.memory_patcher
-        patches_bfrkp = _patches(candidates_bcfhw, self.config.patch_size)
-        assert patcher.bias is not None
-        patcher_dp = torch.cat((patcher.weight.float().flatten(1), patcher.bias.float()[:, None]), 1)
-        # Keys straight from patches, the bias as the last p.
+        attn = self.query_to_visual
+        patches_bfrkp = to_patches(candidates_bcfhw, self.config.patch_size)
+        patcher_dp = patcher_weight(self.memory_patcher)
+        # Keys straight from patches.
         key_dp = attn.k.weight.float() @ patcher_dp
         key_dp = key_dp + F.pad(attn.k.bias.float()[:, None], (patcher_dp.shape[1] - 1, 0))
-        make = _TokenKeys if _few_tokens(self.config, patches_bfrkp.shape[1:]) else _PatchKeys
+        make = TokenKeys if few_tokens(self.config, patches_bfrkp.shape[1:]) else PatchKeys
         keys = make(attn, patches_bfrkp, key_dp, positions_bf, self.config.rope_split)
 
         # The query stands at position 0, so it is not rotated; it is normalised like the keys.
-        weights_bls = keys.logits(attn.query(rows_bqd)).softmax(dim=1)  # s is every query and head
-        pooled_bsp = weights_bls.mT @ patches_bfrkp.flatten(1, 3)
+        pooled_bsp = keys.weights(attn.query(rows_bqd)) @ patches_bfrkp.flatten(1, 3)
         rows_bqd = rows_bqd + attn.output((pooled_bsp @ patcher_dp.T).unflatten(1, (-1, attn.num_heads)))
 
         # Scores use the bare projections, without norms.
-        scores_bqf = keys.mean_products(attn.heads(_linear(attn.q, rows_bqd)))
+        scores_bqf = keys.mean_products(attn.heads(linear(attn.q, rows_bqd)))
         return scores_bqf / (attn.num_heads * self.config.head_dim**0.5)
 
     def _reset_queries(self) -> None:
@@ -288,148 +269,9 @@ def select(
     )
 
 
-class _TokenKeys:
-    """Keys made for every token: few steps, but tokens x width numbers."""
-
-    def __init__(
-        self,
-        attn: QueryAttention,
-        patches_bfrkp: Tensor,
-        key_dp: Tensor,
-        positions_bf: Tensor,
-        split: tuple[int, int, int],
-    ) -> None:
-        self.attn, self.frames = attn, patches_bfrkp.shape[1]
-        self.bare_bld = patches_bfrkp.flatten(1, 3) @ key_dp.T
-        self.table_bl1c2 = rotary_table(positions_bf, *patches_bfrkp.shape[2:4], split)
-
-    def logits(self, q_bqhe: Tensor) -> Tensor:
-        """Products of normalised queries and keys: [b, l, s]."""
-        k_blhe = rotate(self.attn.heads(_norm(self.attn.norm_k, self.bare_bld)), self.table_bl1c2)
-        return torch.einsum("bqhe,blhe->blqh", q_bqhe, k_blhe).flatten(2)
-
-    def mean_products(self, q_bqhe: Tensor) -> Tensor:
-        """Products with keys that are not normalised, summed over heads, the mean of a frame: [b, q, f]."""
-        k_blhe = rotate(self.attn.heads(self.bare_bld), self.table_bl1c2)
-        return q_bqhe.flatten(2) @ k_blhe.flatten(2).unflatten(1, (self.frames, -1)).mean(dim=2).mT
-
-
-class _PatchKeys:
-    """The same products without keys: the queries come to the patches."""
-
-    def __init__(
-        self,
-        attn: QueryAttention,
-        patches_bfrkp: Tensor,
-        key_dp: Tensor,
-        positions_bf: Tensor,
-        split: tuple[int, int, int],
-    ) -> None:
-        self.attn, self.patches_bfrkp, self.key_dp = attn, patches_bfrkp, key_dp
-        sizes = patches_bfrkp.shape[1:4]
-        self.back_bxc = _back_turns(axis_turns(positions_bf, *sizes[1:], split), sizes)
-
-    def logits(self, q_bqhe: Tensor) -> Tensor:
-        """As of `_TokenKeys`."""
-        norm, patches_bfrkp = self.attn.norm_k, self.patches_bfrkp
-        normed_hep = (self.key_dp * _weight(norm)[:, None]).unflatten(0, (self.attn.num_heads, -1))
-        along_bxqhp = torch.einsum("bxqhe,hep->bxqhp", _turned(q_bqhe, self.back_bxc), normed_hep)
-        logits_bfrks = _meet(patches_bfrkp, along_bxqhp.flatten(2, 3))
-        scale_bfrk = _inverse_rms(patches_bfrkp, self.key_dp, norm.eps)
-        return (logits_bfrks * scale_bfrk[..., None]).flatten(1, 3)
-
-    def mean_products(self, q_bqhe: Tensor) -> Tensor:
-        """As of `_TokenKeys`; the mean over tokens is one over patches."""
-        along_bxqp = _turned(q_bqhe, self.back_bxc).flatten(3) @ self.key_dp
-        return _meet_on_average(self.patches_bfrkp, along_bxqp).mT
-
-
-def _few_tokens(config: ModelConfig, sizes: Sequence[int]) -> bool:
-    """Whether `_TokenKeys` multiplies less than `_PatchKeys`, for patches of [f, r, k, p]."""
-    tokens, ways, patch = sizes[0] * sizes[1] * sizes[2], sum(sizes[:3]), sizes[3]
-    queries, width = config.num_local_queries + config.num_global_queries, config.width
-    by_tokens = tokens * width * (patch + queries)
-    turned = 2 * ways * queries * width * patch
-    return by_tokens <= turned + tokens * patch * (3 * queries * config.num_heads + patch)
-
-
 def _top(scores_bf: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Indices [b, count] by descending score, and how far the next one is behind [b]."""
     ordered_bf, order_bf = scores_bf.sort(dim=1, descending=True, stable=True)
     if not count or count == scores_bf.shape[1]:
         return order_bf[:, :count], torch.full_like(ordered_bf[:, 0], torch.inf)
     return order_bf[:, :count], ordered_bf[:, count - 1] - ordered_bf[:, count]
-
-
-def _patches(latents_bcfhw: Tensor, patch: tuple[int, int, int]) -> Tensor:
-    """Numbers of every patch in the order of a Conv3d kernel, and a one for the bias: [b, f, r, k, p]."""
-    batch, channels, frames, height, width = latents_bcfhw.shape
-    grid = (frames // patch[0], height // patch[1], width // patch[2])
-    parts = latents_bcfhw.reshape(batch, channels, grid[0], patch[0], grid[1], patch[1], grid[2], patch[2])
-    return F.pad(parts.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4), (0, 1), value=1.0)
-
-
-def _back_turns(turns: tuple[Tensor, Tensor, Tensor], sizes: Sequence[int]) -> Tensor:
-    """Turns against those of frames, rows and columns, one after the other: [b, x, c], complex.
-
-    Each turns its own section of the channels; the others are zero.
-    """
-    time_bfc = torch.view_as_complex(turns[0])
-    whole_bxc = time_bfc.new_zeros(len(time_bfc), sum(sizes), sum(turn.shape[-2] for turn in turns))
-    x = c = 0
-    for turn in turns:
-        part = torch.view_as_complex(turn)
-        whole_bxc[:, x : x + part.shape[-2], c : c + part.shape[-1]] = part.conj()
-        x, c = x + part.shape[-2], c + part.shape[-1]
-    return whole_bxc
-
-
-def _turned(q_bqhe: Tensor, turns_bxc: Tensor) -> Tensor:
-    """Every query turned in every way: [b, x, q, h, e]."""
-    pairs_bqhc = torch.view_as_complex(q_bqhe.unflatten(-1, (-1, 2)).contiguous())
-    return torch.view_as_real(pairs_bqhc[:, None] * turns_bxc[:, :, None, None]).flatten(-2)
-
-
-def _meet(patches_bfrkp: Tensor, along_bxsp: Tensor) -> Tensor:
-    """Products of each patch with those of its frame, its row and its column, added: [b, f, r, k, s]."""
-    frames, rows, columns = patches_bfrkp.shape[1:4]
-    time_bfps, row_brps, column_bkps = along_bxsp.mT.split((frames, rows, columns), dim=1)
-    by_frame = patches_bfrkp.flatten(2, 3) @ time_bfps
-    by_row = patches_bfrkp.transpose(1, 2).flatten(2, 3) @ row_brps
-    by_column = patches_bfrkp.permute(0, 3, 1, 2, 4).flatten(2, 3) @ column_bkps
-    return (
-        by_frame.unflatten(2, (rows, columns))
-        + by_row.unflatten(2, (frames, columns)).transpose(1, 2)
-        + by_column.unflatten(2, (frames, rows)).permute(0, 2, 3, 1, 4)
-    )
-
-
-def _meet_on_average(patches_bfrkp: Tensor, along_bxsp: Tensor) -> Tensor:
-    """The mean of `_meet` over rows and columns, from means of patches: [b, f, s]."""
-    frames, rows, columns = patches_bfrkp.shape[1:4]
-    time_bfps, row_brps, column_bkps = along_bxsp.mT.split((frames, rows, columns), dim=1)
-    by_row_bfrp, by_column_bfkp = patches_bfrkp.mean(3), patches_bfrkp.mean(2)
-    return (
-        (by_row_bfrp.mean(2)[:, :, None] @ time_bfps)[:, :, 0]
-        + by_row_bfrp.flatten(2) @ row_brps.flatten(1, 2) / rows
-        + by_column_bfkp.flatten(2) @ column_bkps.flatten(1, 2) / columns
-    )
-
-
-def _inverse_rms(patches_bfrkp: Tensor, key_dp: Tensor, eps: float) -> Tensor:
-    """One over the root mean square of every token's key [b, f, r, k], without making the key."""
-    squares = ((patches_bfrkp @ (key_dp.T @ key_dp)) * patches_bfrkp).sum(dim=-1) / len(key_dp)
-    return (squares.clamp_min(0) + eps).rsqrt()
-
-
-def _linear(linear: nn.Linear, x: Tensor) -> Tensor:
-    return F.linear(x, linear.weight.float(), linear.bias.float())
-
-
-def _weight(norm: nn.RMSNorm) -> Tensor:
-    assert norm.weight is not None
-    return norm.weight.float()
-
-
-def _norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
-    return F.rms_norm(x, norm.normalized_shape, _weight(norm), norm.eps)

@@ -50,9 +50,11 @@ def axis_turns(
     """The sections of `rotary_table` along their own axes: [b, f, c, 2], [rows, c, 2] and [columns, c, 2]."""
     device = positions_bf.device
     return (
-        _turns(positions_bf.clamp(MIN_POSITION, MAX_POSITION), split[0]),
-        _side_turns(rows, split[1], device),
-        _side_turns(columns, split[2], device),
+        _known_turns(MIN_POSITION, MAX_POSITION + 1, split[0], device)[
+            positions_bf.clamp(MIN_POSITION, MAX_POSITION) - MIN_POSITION
+        ],
+        _known_turns(0, rows, split[1], device),
+        _known_turns(0, columns, split[2], device),
     )
 
 
@@ -82,7 +84,7 @@ def _turns(positions: Tensor, channels: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _side_turns(count: int, channels: int, device: torch.device) -> Tensor:
+def _known_turns(start: int, stop: int, channels: int, device: torch.device) -> Tensor:
     # A cached tensor made in inference mode could not be used in a later training step.
     with torch.inference_mode(False), torch.no_grad():
-        return _turns(torch.arange(count, device=device), channels)
+        return _turns(torch.arange(start, stop, device=device), channels)

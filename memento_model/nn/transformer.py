@@ -68,11 +68,11 @@ class MementoBlock(WanTransformerBlock):
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
             (self.scale_shift_table.float() + temb).unsqueeze(2).unbind(1)
         )
-        x = _modulate(self.norm1(stream_bld.float()), shift, scale).to(dtype)
+        x = _modulated(self.norm1, stream_bld, shift, scale).to(dtype)
         stream_bld = _add(stream_bld, self.attn1(x, rotary_emb=rotary_emb, plan=plan), gate)
         x = self.norm2(stream_bld.float()).to(dtype)
         stream_bld = stream_bld + self.attn2(x, encoder_hidden_states, plan=plan).to(stream_bld.dtype)
-        x = _modulate(self.norm3(stream_bld.float()), ffn_shift, ffn_scale).to(dtype)
+        x = _modulated(self.norm3, stream_bld, ffn_shift, ffn_scale).to(dtype)
         return _add(stream_bld, self.ffn(x), ffn_gate)
 
 
@@ -259,7 +259,7 @@ class MementoTransformer(WanTransformer3DModel):
 
     def _head(self, stream_bld: Tensor, time_bd: Tensor) -> Tensor:
         shift, scale = (self.scale_shift_table.float() + time_bd[:, None]).unsqueeze(2).unbind(1)
-        x = _modulate(self.norm_out(stream_bld.float()), shift, scale)
+        x = _modulated(self.norm_out, stream_bld, shift, scale)
         return self.proj_out(x.to(self.proj_out.weight.dtype)).float()
 
     def _unpatchify(self, out_blc: Tensor, grid: tuple[int, int, int]) -> Tensor:
@@ -363,8 +363,17 @@ def _captions(identity_text: Tensor | Sequence[Text] | None) -> list[Text]:
     return list(identity_text)
 
 
-def _modulate(normed_bld: Tensor, shift_b1d: Tensor, scale_b1d: Tensor) -> Tensor:
-    return torch.addcmul(shift_b1d, normed_bld, 1 + scale_b1d)
+def _modulated(norm: nn.LayerNorm, stream_bld: Tensor, shift_b1d: Tensor, scale_b1d: Tensor) -> Tensor:
+    """The norm of the stream times (1 + scale) plus shift, fp32.
+
+    Both are vectors of a sample, so they are passed as the affine part of its norm: one pass over memory, and
+    the norm without them is not kept for the backward pass.
+    """
+    samples = zip(stream_bld.float(), 1 + scale_b1d[:, 0], shift_b1d[:, 0], strict=True)
+    made = [
+        F.layer_norm(x_ld, norm.normalized_shape, scale, shift, norm.eps) for x_ld, scale, shift in samples
+    ]
+    return made[0][None] if len(made) == 1 else torch.stack(made)
 
 
 def _add(stream_bld: Tensor, update_bld: Tensor, gate_b1d: Tensor) -> Tensor:

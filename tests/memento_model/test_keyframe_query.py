@@ -6,7 +6,9 @@ import pytest
 
 from tests.memento_model.golden import NAMES, golden, relative, torch
 
-from memento_model.config import ModelConfig  # isort: skip
+from memento_model.config import ModelConfig, debug_model  # isort: skip
+from memento_model.nn import keyframe_query  # isort: skip
+from memento_model.nn.keyframe_keys import few_tokens  # isort: skip
 from memento_model.nn.keyframe_query import KeyframeQuery, select  # isort: skip
 
 TAGS = ("F16", "F8")
@@ -127,6 +129,29 @@ def test_few_candidates_give_finite_weights_and_gradients(module, frames):
     for name, parameter in module.named_parameters():
         assert torch.isfinite(parameter.grad).all(), name
     module.zero_grad()
+
+
+@pytest.mark.parametrize("frames", [1, 9])
+def test_keys_of_tokens_and_queries_at_patches_give_the_same(module, frames, monkeypatch):
+    found = []
+    for few in (True, False):
+        monkeypatch.setattr(keyframe_query, "few_tokens", lambda *_, few=few: few)
+        module.zero_grad()
+        scores = module.scores(*inputs(module, 2, frames))
+        scores.square().sum().backward()
+        found.append((scores, {name: tensor.grad for name, tensor in module.named_parameters()}))
+    (by_tokens, token_grads), (by_patches, patch_grads) = found
+    assert relative(by_tokens, by_patches) < 1e-5
+    for name, grad in token_grads.items():
+        assert relative(grad, patch_grads[name]) < 1e-4, name
+    module.zero_grad()
+
+
+def test_keys_are_made_for_few_tokens_only():
+    full, debug = ModelConfig(), debug_model()
+    assert not few_tokens(full, (16, 30, 52, 65))
+    assert few_tokens(debug, (16, 3, 5, 65))
+    assert not few_tokens(debug, (16, 60, 104, 65))
 
 
 @torch.no_grad()

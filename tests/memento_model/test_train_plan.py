@@ -20,7 +20,7 @@ from curation.config import SettingsError
 from memento_model.config import FrameGrid, Layout, ModelConfig
 from memento_model.distributed.offload import Copies, make_lean
 from memento_model.nn.lora import inject_lora, lora_layers
-from memento_model.nn.rope import _side_turns
+from memento_model.nn.rope import _known_turns
 from memento_model.nn.transformer import MementoTransformer
 from memento_model.training.budget import (
     MACHINES,
@@ -257,9 +257,9 @@ def test_estimates_are_near_what_tensors_take(dtype, residual, scale):
 @pytest.fixture
 def fresh_tables():
     """Tables of positions that are kept between calls hold no tensors without data, before or after."""
-    _side_turns.cache_clear()
+    _known_turns.cache_clear()
     yield
-    _side_turns.cache_clear()
+    _known_turns.cache_clear()
 
 
 @pytest.mark.slow
