@@ -12,7 +12,7 @@ subject) is not repeated, because that takes decoding.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,7 +125,7 @@ def prepare(films: Sequence[Row]) -> list[Film]:
 
     Args:
         films: film rows with at least film_id, path, stream (time base, first_pts, duration_s), shots,
-            shot_scores, aesthetics and duplicates; from a run, or from `films_from_tables`.
+            shot_scores, aesthetics and copies; from a run, or from `films_from_tables`.
     """
     out = []
     for row in films:
@@ -141,8 +141,9 @@ def select(films: Sequence[Film], settings: Settings) -> tuple[Selection, int]:
     lost: dict[str, float] = {}
     covered = total = 0.0
     num_usable = 0
-    for film in films:
-        row = {**film.row, "shot_verdicts": settings.filters.judge(film.row)}
+    judged = settings.filters.judge([film.row for film in films])
+    for film, written in zip(films, judged, strict=True):
+        row = {**film.row, **written}
         usable = [v["usable"] for v in row["shot_verdicts"]]
         shots = dataclasses.replace(film.shots, usable=usable)
         windows = pack(shots, settings.sequences)
@@ -229,7 +230,8 @@ _STREAM = ("width", "height", "interlaced", "time_base_num", "time_base_den", "f
 def films_from_tables(films: pa.Table, shots: pa.Table) -> list[Row]:
     """Film rows from the published tables `films` and `shots`; films without shots are left out.
 
-    A published film may be rejected because nothing of it was kept; here it counts as tryable again.
+    A published film may be rejected because nothing of it was kept; here it counts as tryable again. Tables
+    of before `better_copies` know of each copy only the one that stays in its place.
 
     Raises:
         KeyError: a column is missing.
@@ -237,7 +239,7 @@ def films_from_tables(films: pa.Table, shots: pa.Table) -> list[Row]:
     span = ["shot_id", "film_id", "shot_index", *(f.name for f in pa.struct(rows.SPAN))]
     scores = [f.name for f in rows.SHOT_SCORES]
     extra = ["transition_in", "transition_out", "confidence"]
-    copies = ["duplicate_of", "duplicate_distance"]
+    copies = [c for c in ("better_copies", "duplicate_of", "duplicate_distance") if c in shots.column_names]
     by_film: dict[str, list[Row]] = {}
     table = shots.select([*span, *scores, "aesthetic", *extra, *copies]).sort_by(
         [("film_id", "ascending"), ("shot_index", "ascending")]
@@ -261,15 +263,17 @@ def films_from_tables(films: pa.Table, shots: pa.Table) -> list[Row]:
                 "shots": [{c: s[c] for c in (*span, *extra)} for s in members],
                 "shot_scores": [{c: s[c] for c in scores} for s in members],
                 "aesthetics": [s["aesthetic"] for s in members],
-                "duplicates": [
-                    {
-                        "shot_id": s["shot_id"],
-                        "duplicate_of": s["duplicate_of"],
-                        "distance": s["duplicate_distance"],
-                    }
-                    for s in members
-                    if s["duplicate_of"] is not None
-                ],
+                "copies": [copy for s in members for copy in _copies(s)],
             }
         )
     return out
+
+
+def _copies(shot: Row) -> Iterator[Row]:
+    """`rows.COPY` of a published shot."""
+    if "better_copies" in shot:
+        for copy in shot["better_copies"] or []:
+            yield {**copy, "shot_id": shot["shot_id"], "copy_of": copy["shot_id"]}
+    elif shot["duplicate_of"] is not None:
+        known = {"copy_of": shot["duplicate_of"], "distance": shot["duplicate_distance"]}
+        yield {"shot_id": shot["shot_id"], **known, "is_part": True}  # goes whichever is the better picture

@@ -124,6 +124,13 @@ SHOT_SCORES = pa.struct(
 AESTHETIC = pa.schema([("aesthetics", pa.list_(F64)), ("aesthetic_models", pa.list_(MODEL))])
 """`aesthetics`: per shot the raw score of LAION's linear head, about 1 to 10; null unless the tier ran."""
 
+COPY = pa.struct([("shot_id", STR), ("copy_of", STR), ("distance", F64), ("is_part", BOOL)])
+"""A shot and a better copy of it, whether or not either is good enough. `distance`: median Hamming distance
+of the compared hashes, 0..127 bits. `is_part`: the shot is only a part of the other one."""
+
+DUPLICATE = pa.struct([("shot_id", STR), ("duplicate_of", STR), ("distance", F64)])
+"""A shot and the usable copy that stays in its place."""
+
 SHOT_VERDICT = pa.struct([("usable", BOOL), ("reason", STR), ("detail", STR)])
 
 WINDOW_CLIP = pa.struct([("shot_index", I32), ("is_context", BOOL)])

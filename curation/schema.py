@@ -21,6 +21,7 @@ _STRS = pa.list_(_STR)
 
 MODEL = pa.struct([(c, _STR) for c in ("part", "tier", "backend", "model_id", "revision", "sha256")])
 OVERLAY = pa.struct([("kind", _STR), *((c, _F64) for c in ("x", "y", "width", "height", "start_s", "end_s"))])
+BETTER_COPY = pa.struct([("shot_id", _STR), ("distance", _F64), ("is_part", _BOOL)])
 PRESET_COVERAGE = pa.struct([("preset", _STR), ("num_sequences", _I32), ("covered_s", _F64), ("share", _F64)])
 
 
@@ -164,8 +165,14 @@ SHOTS = _table(
     *_scores(),
     C("phash", _STRS, "Perceptual hashes from the start on, two a second", "hex digits", "quality"),
     C("phash_end", _STRS, "Perceptual hashes from the end back", "hex digits", "quality"),
-    C("duplicate_of", _STR, "Shot that this one is a copy of; null if none", stage="duplicates"),
-    C("duplicate_distance", _F64, "How far the copy is from it", "bits of 127", "duplicates"),
+    C("duplicate_of", _STR, "Usable shot that this one is a copy of; null if none", stage="filters"),
+    C("duplicate_distance", _F64, "How far the copy is from it", "bits of 127", "filters"),
+    C(
+        "better_copies",
+        pa.list_(BETTER_COPY),
+        "Copies that this shot gives way to, where they are usable; is_part: it is only a part of that one",
+        stage="duplicates",
+    ),
     C("usable", _BOOL, "Whether the shot passed the quality filters", stage="filters"),
     C("reason", _STR, "Why the shot is not usable; null if it is", stage="filters"),
     C("detail", _STR, "The score and the limit it missed", stage="filters"),

@@ -55,7 +55,7 @@ STEPS: tuple[type[Stage] | type[Fold], ...] = (
     Quality,  # film: scores per shot, from the scan
     Aesthetic,  # film: a model's score of a frame per shot, where asked for
     Duplicates,
-    Filters,  # film: usable shots, by threshold
+    Filters,  # film: usable shots, by threshold; one of the copies of each
     Sequences,  # film: exact packing, coverage
     ToSequences,
     Analyse,  # sequence: one decode for text, subjects and tracks

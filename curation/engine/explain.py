@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 
-from curation.engine.runner import execute, fold_rows, row_id
+import pyarrow as pa
+
+from curation.engine.runner import ALL_ROWS, execute, fold_rows, kept_fold, row_id
 from curation.engine.stage import KEPT, VERDICT, Fold, Plan, Row, Stage
-from curation.engine.store import Recipe, Store, recipe
+from curation.engine.store import Recipe, Store, fold_recipe, recipe
 
 FILM = "film"
 
@@ -19,7 +21,7 @@ class Forecast:
     Attributes:
         stage: its name.
         grain: what its rows are: film, segment or sequence.
-        reused: rows whose result is kept.
+        reused: rows whose result is kept. A fold has one result, of all rows.
         runs: rows to work on, by reason.
         unknown: rows that depend on work further up; they run unless it comes out the same as before.
         unlisted: films whose rows of this grain are not even known before work further up is done.
@@ -50,7 +52,12 @@ def explain(plan: Plan, rows: list[Row], store: Store) -> list[Forecast]:
             if grain == FILM:  # a film is put together when all its segments are there
                 rows = [row for row in rows if _film(row) not in open_films]
                 waiting, unlisted = len(open_films), 0
-            rows = fold_rows(step, rows, schema) if rows else []
+            if step.cached:
+                work = tuple(f.stage for f in forecasts if f.runs)
+                forecasts.append(Forecast(step.name, grain, after=work))
+                rows = _fold(step, rows, schema, store, forecasts[-1], is_open=bool(open_films))
+            else:
+                rows = fold_rows(step, rows, schema) if rows else []
             continue
         work = tuple(f.stage for f in forecasts if f.runs)
         forecast = Forecast(step.name, grain, unknown=waiting, unlisted=unlisted, after=work)
@@ -64,6 +71,23 @@ def explain(plan: Plan, rows: list[Row], store: Store) -> list[Forecast]:
         if step.cached:
             forecasts.append(forecast)
     return forecasts
+
+
+def _fold(
+    fold: Fold, rows: list[Row], schema: pa.Schema, store: Store, forecast: Forecast, *, is_open: bool
+) -> list[Row]:
+    """The rows after a cached fold. It has one result, which nobody knows while a film of it is open."""
+    rows = sorted(rows, key=row_id)
+    if is_open:
+        forecast.unknown = 1
+    elif any(row["status"] == KEPT for row in rows):
+        made = fold_recipe(fold, rows)
+        entry = store.load(made)
+        if entry is not None:
+            forecast.reused = 1
+            return kept_fold(entry, fold, rows, schema)
+        forecast.runs[why(made, store.latest(fold.name, ALL_ROWS))] += 1
+    return fold_rows(fold, rows, schema) if rows else []
 
 
 def _film(row: Row) -> str:

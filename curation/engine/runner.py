@@ -5,6 +5,7 @@ Only this file imports Ray.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import itertools
@@ -30,7 +31,7 @@ from curation.engine.stage import (
     Worker,
     check_columns,
 )
-from curation.engine.store import Scratch, Store, recipe, timed_entry
+from curation.engine.store import Entry, Scratch, Store, fold_recipe, recipe, timed_entry
 
 Progress = Callable[[str, int, int], None]
 """Called with the names of the stages under way, rows done and rows in all."""
@@ -112,17 +113,24 @@ def _work(stage: Stage, work: Worker, row: Row, store: Store) -> Any:
     entry = timed_entry(started, made, scratch, columns, verdict)
     if not stage.cached or not scratch.kept:
         return entry
-    try:
+    with _told_if_full(store):
         if verdict is None:
             scratch.commit()
         else:
             scratch.discard()
         store.save(made, entry, row_id(row))
+    return entry
+
+
+@contextlib.contextmanager
+def _told_if_full(store: Store) -> Iterator[None]:
+    """A full disk stops the run with a line for the user."""
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StopRun(_disk_full(store.root)) from error
         raise
-    return entry
 
 
 def normalise(rows: list[Row], schema: pa.Schema) -> list[Row]:
@@ -179,7 +187,7 @@ def run(
         if fold is not None:
             if fold.grain != grain:
                 outcome.tables[grain] = rows
-            rows = fold_rows(fold, rows, schema)
+            rows = _fold(outcome, fold, rows, schema, store)
             grain = fold.grain
             continue
         runner = _ray_job if on_ray else _loop_job
@@ -201,6 +209,36 @@ def fold_rows(fold: Fold, rows: list[Row], schema: pa.Schema) -> list[Row]:
         promised = set(fold.emits.names) if fold.emits is not None else before | set(fold.writes.names)
         check_columns(fold, set(row) - set(VERDICT_NAMES), promised - set(VERDICT_NAMES))
     return sorted(normalise(out, schema), key=row_id)
+
+
+ALL_ROWS = "all"
+"""Stands for the row under which the latest recipe of a fold is kept."""
+
+
+def kept_fold(entry: Entry, fold: Fold, rows: list[Row], schema: pa.Schema) -> list[Row]:
+    """The rows, sorted by id, with what a cached fold wrote when it was run on just these."""
+    written, empty = iter(entry.columns["rows"]), dict.fromkeys(fold.writes.names)
+    return normalise([{**r, **(next(written) if r["status"] == KEPT else empty)} for r in rows], schema)
+
+
+def _fold(outcome: Outcome, fold: Fold, rows: list[Row], schema: pa.Schema, store: Store) -> list[Row]:
+    """`fold_rows`, or what was kept of it."""
+    if not fold.cached:
+        return fold_rows(fold, rows, schema)
+    started, rows = time.perf_counter(), sorted(rows, key=row_id)
+    made = fold_recipe(fold, rows)
+    entry = store.load(made)
+    outcome.made[fold.name], outcome.reused[fold.name] = int(entry is None), int(entry is not None)
+    if entry is None:
+        out = fold_rows(fold, rows, schema)
+        written = [{c: row[c] for c in fold.writes.names} for row in out if row["status"] == KEPT]
+        entry = timed_entry(started, made, Scratch(store, fold.name, made.key), {"rows": written}, None)
+        with _told_if_full(store):
+            store.save(made, entry, ALL_ROWS)
+    else:
+        out = kept_fold(entry, fold, rows, schema)
+    outcome.counters[fold.name] = entry.counters
+    return out
 
 
 def _settle(outcome: Outcome, rows: list[Row], schema: pa.Schema) -> list[Row]:

@@ -155,16 +155,21 @@ class Fold:
 
     Attributes:
         name: shown in plans and reports.
+        version: raised whenever the code gives other results for the same input.
         grain: the grain of the rows it returns.
         reads: columns it needs.
         emits: all columns of the rows it returns, verdict columns excepted.
+        cached: whether what it writes is kept, under all rows that it read; only for a fold that adds columns
+            to kept rows and leaves grain and verdicts alone.
     """
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1
     grain: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = ()
     emits: ClassVar[pa.Schema | None] = None
     writes: ClassVar[pa.Schema] = pa.schema([])
+    cached: ClassVar[bool] = False
 
     def fold(self, rows: list[Row]) -> list[Row]:
         """Turn all rows, settled ones included, into the rows of the next grain."""

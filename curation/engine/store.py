@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.engine.stage import FAILED, KEPT, REJECTED, Row, Stage
+from curation.engine.stage import FAILED, KEPT, REJECTED, Fold, Row, Stage
 
 
 def canonical(value: Any) -> str:
@@ -69,6 +69,17 @@ def recipe(stage: Stage, row: Row) -> Recipe:
         settings=stage.deciding(),
         models=stage.fingerprint(),
         inputs={column: digest(row[column]) for column in stage.reads},
+    )
+
+
+def fold_recipe(fold: Fold, rows: list[Row]) -> Recipe:
+    """The recipe of `fold` for all rows at once; settled ones have no part in it."""
+    return Recipe(
+        stage=fold.name,
+        version=fold.version,
+        settings=dataclasses.asdict(fold),
+        models={},
+        inputs={c: digest([row[c] for row in rows if row["status"] == KEPT]) for c in fold.reads},
     )
 
 

@@ -137,6 +137,9 @@ def shots_of(world: World, film: Row) -> list[Row]:
         for clip in sequence["clips"]
     }
     copies = {copy["shot_id"]: copy for copy in film.get("duplicates") or []}
+    better: dict[str, list[Row]] = {}
+    for pair in film.get("copies") or []:
+        better.setdefault(pair["shot_id"], []).append({**pair, "shot_id": pair["copy_of"]})
     rows = []
     for shot, score, looks, verdict in zip(shots, scores, aesthetics, verdicts, strict=True):
         sequence, context = used.get(shot["shot_id"], (None, None))
@@ -152,6 +155,7 @@ def shots_of(world: World, film: Row) -> list[Row]:
             "is_context": context,
             "duplicate_of": copy.get("duplicate_of"),
             "duplicate_distance": copy.get("distance"),
+            "better_copies": None if film.get("copies") is None else better.get(shot["shot_id"], []),
         }
         rows.append({column: row.get(column) for column in SHOTS.names})
     return rows

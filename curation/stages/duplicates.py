@@ -1,40 +1,35 @@
-"""Near-duplicate shots across and within films, found by perceptual hashes in sub-quadratic time."""
+"""Copies of shots across and within films, found by perceptual hashes in sub-quadratic time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from curation import rows
+from curation.copies import preference
 from curation.engine.stage import KEPT, Fold, Row
 from curation.shots.hashes import MAX_HASHES
-
-DUPLICATE = pa.struct([("shot_id", rows.STR), ("duplicate_of", rows.STR), ("distance", rows.F64)])
-"""`distance`: median Hamming distance of the compared hashes, 0..127 bits."""
 
 BITS, BLOCKS = 128, 10
 PROBES = 6
 """Hashes at each end of a shot by which candidates are found."""
 NEIGHBOURS = 32
-"""Entries of a bucket that each entry is compared with: those before it in order of preference. Longer
-chains of equal shots are still joined, because a copy of a copy is checked against the copy that is kept."""
+"""Entries of a bucket that each entry is compared with: those before it in order of preference. In a group of
+copies each member is compared with so many before it, too, and with so many of the most preferred."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates(Fold):
-    """Mark shots of which a better copy is in the set.
+    """Find the pairs of copies among the shots of all films. Which copy stays is decided by `filters`.
 
     Two shots are copies when the hashes at equal distance from their starts, or from their ends, agree:
-    same cut, same pictures. One that lasts less than `min_cover` of the other is a part of it and is the
-    duplicate; of copies of about equal length an undamaged one is kept (a damaged one is rejected by itself
-    as a rule, and then both would be lost), then a progressive one, then the one with the fewest corrupt
-    frames, then the one with the larger picture, then that of the longer film, then the first by path and
-    time. A shot is found if any of its first or last six hashed pictures is within 8 bits of its copy's.
+    same cut, same pictures. One that lasts less than `min_cover` of the other is a part of it. A shot is
+    found if any of its first or last six hashed pictures is within 8 bits of its copy's.
 
     Attributes:
         max_distance: largest median Hamming distance of copies, of 127 bits; other encodings, sizes,
@@ -52,28 +47,66 @@ class Duplicates(Fold):
     min_cover: float = 0.8
 
     name: ClassVar[str] = "duplicates"
+    version: ClassVar[int] = 2
     grain: ClassVar[str] = "film"
     reads: ClassVar[tuple[str, ...]] = ("film_id", "path", "stream", "shots", "shot_scores")
-    writes: ClassVar[pa.Schema] = pa.schema([("duplicates", pa.list_(DUPLICATE))])
+    writes: ClassVar[pa.Schema] = pa.schema([("copies", pa.list_(rows.COPY))])
+    cached: ClassVar[bool] = True
 
     def fold(self, rows: list[Row]) -> list[Row]:
-        """The film rows with `duplicates`; null for settled ones."""
+        """The film rows with `copies`; null for settled ones."""
         films = [row for row in rows if row["status"] == KEPT]
         found: dict[str, list[Row]] = {row["film_id"]: [] for row in films}
         shots = Shots.of(films)
-        for i, kept, distance in self.copies(shots):
-            found[shots.ids[i][0]].append(
-                {"shot_id": shots.ids[i][1], "duplicate_of": shots.ids[kept][1], "distance": distance}
-            )
-        return [
-            {**row, "duplicates": found[row["film_id"]] if row["status"] == KEPT else None} for row in rows
-        ]
+        pairs, distance = self.copies(shots)
+        goes, better, is_part = self.directed(shots, pairs)
+        order = np.lexsort((shots.rank[better], goes))
+        columns = (values[order].tolist() for values in (goes, better, distance, is_part))
+        for i, j, bits, part in zip(*columns, strict=True):
+            film, name = shots.ids[i]
+            copy = {"shot_id": name, "copy_of": shots.ids[j][1], "distance": bits, "is_part": part}
+            found[film].append(copy)
+        return [{**row, "copies": found[row["film_id"]] if row["status"] == KEPT else None} for row in rows]
 
-    def copies(self, shots: Shots) -> list[tuple[int, int, float]]:
-        """(shot, the kept shot it copies, distance), in the order of the shots."""
-        pairs = candidates(shots)
-        distance = self.match(shots, pairs)
-        return sorted(self._resolve(shots, pairs[np.isfinite(distance)]))
+    def copies(self, shots: Shots) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs [M, 2] of copies, each once, and their distances [M].
+
+        The search leaves gaps in large groups of copies; closed are those to the preferred members and, in
+        the order of preference, to the neighbours, so that some copy can stay whichever thresholds reject.
+        """
+        n = len(shots.ids)
+        compared = np.zeros(0, np.int64)
+        found, distance = np.zeros((0, 2), np.int64), np.zeros(0)
+        a, b = candidates(shots).T
+        new = _keys(a, b, n)
+        while len(new):
+            pairs = np.stack([new // n, new % n], axis=1)
+            near = self.match(shots, pairs)
+            is_copy = np.isfinite(near)
+            found = np.concatenate([found, pairs[is_copy]])
+            distance = np.concatenate([distance, near[is_copy]])
+            compared = np.union1d(compared, new)
+            new = np.setdiff1d(_gaps(shots, self._best(shots, found)), compared, assume_unique=True)
+        return found, distance
+
+    def _best(self, shots: Shots, pairs: np.ndarray) -> np.ndarray:
+        """The copy [n] that each shot gives way to first, a whole before an equal one; or itself."""
+        goes, better, is_part = self.directed(shots, pairs)
+        length = np.where(is_part, shots.length[better], 0.0)
+        order = np.lexsort((shots.rank[better], -length, goes))
+        shot, first = np.unique(goes[order], return_index=True)
+        best = np.arange(len(shots.ids))
+        best[shot] = better[order][first]
+        return best
+
+    def directed(self, shots: Shots, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The shot [M] of each pair that goes, its better copy [M], and whether it is a part of it [M]."""
+        a, b = pairs.T
+        shorter = np.where(shots.length[a] < shots.length[b], a, b)
+        longer = a + b - shorter
+        is_part = shots.length[shorter] < self.min_cover * shots.length[longer]
+        goes = np.where(is_part, shorter, np.where(shots.rank[a] > shots.rank[b], a, b))
+        return goes, a + b - goes, is_part
 
     def match(self, shots: Shots, pairs: np.ndarray) -> np.ndarray:
         """Distance of each pair [M, 2] of shots, infinite if they are no copies."""
@@ -99,33 +132,6 @@ class Duplicates(Fold):
         elsewhere, _ = _middle_and_most(late, known[:, :-1] & also[:, 1:])
         good &= ~within | (elsewhere > middle + self.max_distance_within)
         return np.where(good, middle, np.inf)
-
-    def _resolve(self, shots: Shots, pairs: np.ndarray) -> Iterator[tuple[int, int, float]]:
-        """Which shot of each group of copies stays; every other one points to one that does."""
-        others: dict[int, list[int]] = {}
-        for a, b in pairs.tolist():
-            others.setdefault(a, []).append(b)
-            others.setdefault(b, []).append(a)
-        length, rank = shots.length, shots.rank
-        parts = {}
-        for i, near in others.items():
-            longer = [j for j in near if length[i] < self.min_cover * length[j]]
-            if longer:
-                parts[i] = max(longer, key=lambda j: (length[j], -rank[j]))
-        stays: dict[int, int] = {}
-        for i in sorted(others.keys() - parts.keys(), key=lambda i: rank[i]):
-            keepers = {stays[j] for j in others[i] if j in stays}
-            equal = (j for j in keepers if length[j] >= self.min_cover * length[i])
-            best = (j for j in sorted(equal, key=lambda j: rank[j]) if self._one(shots, i, j) < np.inf)
-            stays[i] = next(best, i)
-        for i in sorted(parts, key=lambda i: (-length[i], rank[i])):  # wholes before their parts
-            stays[i] = stays[parts[i]]
-        for i, kept in stays.items():
-            if kept != i:
-                yield i, kept, self._one(shots, i, parts.get(i, kept))
-
-    def _one(self, shots: Shots, i: int, j: int) -> float:
-        return float(self.match(shots, np.array([[i, j]]))[0])
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,7 @@ class Shots:
             for f, row in enumerate(films)
             for shot, score in zip(row["shots"], row["shot_scores"], strict=True)
         ]
-        prefer = [_preference(films[f], shot, score) for f, shot, score in flat]
+        prefer = [preference(films[f], shot, score) for f, shot, score in flat]
         rank = np.empty(len(flat), np.int64)
         rank[sorted(range(len(flat)), key=lambda i: prefer[i])] = np.arange(len(flat))
         hashes = np.zeros((len(flat), 2, MAX_HASHES, BITS // 16), np.uint16)
@@ -177,15 +183,6 @@ class Shots:
             hashes,
             known,
         )
-
-
-def _preference(film: Row, shot: Row, score: Row) -> tuple[Any, ...]:
-    """Of two copies of a shot the one with the smaller value stays."""
-    stream = film["stream"]
-    num_corrupt = round((score["corrupt_share"] or 0.0) * (shot["end_frame"] - shot["start_frame"]))
-    pixels, length = stream["width"] * stream["height"], stream["duration_s"] or 0.0
-    is_damaged = num_corrupt > 0
-    return is_damaged, stream["interlaced"], num_corrupt, -pixels, -length, film["path"], shot["start_s"]
 
 
 _POPCOUNT = np.array([i.bit_count() for i in range(1 << 16)], np.uint8)
@@ -225,6 +222,36 @@ def candidates(shots: Shots) -> np.ndarray:
             ]
             found = np.unique(np.concatenate([found, *pairs]))
     return np.stack([found // max(n, 1), found % max(n, 1)], axis=1)
+
+
+def _keys(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
+    """Each pair of two different shots once, as low * n + high, in order."""
+    differ = a != b
+    return np.unique((np.minimum(a, b) * n + np.maximum(a, b))[differ])
+
+
+def _gaps(shots: Shots, best: np.ndarray) -> np.ndarray:
+    """Pairs (as `_keys`) that copies suggest: a copy of the best copy, and neighbours in a group of copies.
+
+    Args:
+        shots: n of them.
+        best: int64 [n], the copy that each shot gives way to first, or itself; a group has one in common.
+    """
+    n = len(shots.ids)
+    found = [_keys(np.arange(n), best[best], n)]
+    copies = np.flatnonzero(best != np.arange(n))
+    centres = np.unique(best[copies])
+    group, member = np.concatenate([best[copies], centres]), np.concatenate([copies, centres])
+    order = np.lexsort((shots.rank[member], group))
+    group, member = group[order], member[order]
+    first = np.searchsorted(group, group)
+    place = np.arange(len(group)) - first
+    for step in range(1, NEIGHBOURS + 1):
+        later = np.flatnonzero(place >= step)
+        found.append(_keys(member[later], member[later - step], n))
+        far = np.flatnonzero(place >= NEIGHBOURS + step)
+        found.append(_keys(member[far], member[first[far] + step - 1], n))
+    return np.unique(np.concatenate(found))
 
 
 def _blocks(hashes: np.ndarray) -> np.ndarray:

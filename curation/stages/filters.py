@@ -1,24 +1,30 @@
-"""Which shots are good enough. Decides on scores that are kept; computes nothing."""
+"""Which shots are good enough. Decides on scores and copies that are kept; computes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from curation import rows
-from curation.engine.stage import Row, Stage, Worker
+from curation.copies import Copies
+from curation.engine.stage import KEPT, Fold, Row
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filters(Stage):
+class Filters(Fold):
     """Judge every shot; the first rule that a shot breaks is its reason. None switches a rule off.
 
     A score that could not be computed breaks no rule. The defaults reject what no person would keep and
     nothing of the night scenes, held poses and soft pictures of real films; `memento refilter` shows what
     other values would keep.
+
+    Of the copies of a shot one stays, among those that break no rule. One that lasts clearly less than
+    another is a part of it and goes; of copies of about equal length an undamaged one stays, then a
+    progressive one, then the one with the fewest corrupt frames, then the one with the larger picture, then
+    that of the longer film, then the first by path and time.
 
     Attributes:
         max_corrupt_share: `corrupt` above; a damaged frame shows up in every later stage.
@@ -39,7 +45,8 @@ class Filters(Stage):
             crop asks for its `min_crop_share` again, of whole sequences; this saves the other shots.
         min_aesthetic: `unaesthetic` below, raw score of LAION's linear head, about 1 to 10; off, and without
             effect on shots that `aesthetic` did not score.
-        duplicates: `duplicate` if a better copy of the shot is in the set.
+        duplicates: `duplicate` if a better copy of the shot, one that breaks no rule, stays; copies are told
+            in the table `shots` even if this is off.
     """
 
     max_corrupt_share: float | None = 0.0
@@ -58,34 +65,52 @@ class Filters(Stage):
     duplicates: bool = True
 
     name: ClassVar[str] = "filters"
-    reads: ClassVar[tuple[str, ...]] = ("shots", "shot_scores", "aesthetics", "duplicates")
-    writes: ClassVar[pa.Schema] = pa.schema([("shot_verdicts", pa.list_(rows.SHOT_VERDICT))])
-    cached: ClassVar[bool] = False
+    version: ClassVar[int] = 2
+    grain: ClassVar[str] = "film"
+    reads: ClassVar[tuple[str, ...]] = ("path", "stream", "shots", "shot_scores", "aesthetics", "copies")
+    writes: ClassVar[pa.Schema] = pa.schema(
+        [("shot_verdicts", pa.list_(rows.SHOT_VERDICT)), ("duplicates", pa.list_(rows.DUPLICATE))]
+    )
 
-    def worker(self) -> Worker:
-        """A function of the row alone."""
+    def fold(self, rows: list[Row]) -> list[Row]:
+        """The film rows with `shot_verdicts` and `duplicates`; null for settled ones."""
+        judged = self.judge([row for row in rows if row["status"] == KEPT])
+        empty = dict.fromkeys(self.writes.names)
+        return [{**row, **(next(judged) if row["status"] == KEPT else empty)} for row in rows]
 
-        def work(row: Row, folder: object) -> Row:
-            return {"shot_verdicts": self.judge(row)}
+    def judge(self, films: Sequence[Row]) -> Iterator[Row]:
+        """What is written to each of the kept film rows, which hold all shots that may be copies."""
+        faults = [list(self.faults(row)) for row in films]
+        faulty = {
+            shot["shot_id"]
+            for row, told in zip(films, faults, strict=True)
+            for shot, fault in zip(row["shots"], told, strict=True)
+            if fault is not None
+        }
+        found = Copies.of(films).settle(faulty)
+        for row, told in zip(films, faults, strict=True):
+            names = [shot["shot_id"] for shot in row["shots"]]
+            copies = [found.get(name) for name in names]
+            yield {
+                "shot_verdicts": [self.verdict(*both) for both in zip(told, copies, strict=True)],
+                "duplicates": [
+                    {"shot_id": name, "duplicate_of": copy[0], "distance": copy[1]}
+                    for name, copy in zip(names, copies, strict=True)
+                    if copy is not None
+                ],
+            }
 
-        return work
+    def faults(self, row: Row) -> Iterator[tuple[str, str] | None]:
+        """(reason, detail) of the first rule that each shot of a film row breaks, copies apart."""
+        for score, looks in zip(row["shot_scores"], row["aesthetics"], strict=True):
+            yield next(self._faults({**score, "aesthetic": looks}), None)
 
-    def judge(self, row: Row) -> list[Row]:
-        """`rows.SHOT_VERDICT` of each shot of a film row."""
-        copies = {d["shot_id"]: d for d in row["duplicates"] or []} if self.duplicates else {}
-        return [
-            self.verdict({**score, "aesthetic": looks}, copies.get(shot["shot_id"]))
-            for shot, score, looks in zip(row["shots"], row["shot_scores"], row["aesthetics"], strict=True)
-        ]
-
-    def verdict(self, score: Row, copy: Row | None) -> Row:
-        """The verdict on one shot."""
-        for reason, detail in self._faults(score):
-            return {"usable": False, "reason": reason, "detail": detail}
-        if copy is not None:
-            detail = f"a copy of {copy['duplicate_of']} (distance {copy['distance']:.0f} of 127 bits)"
-            return {"usable": False, "reason": "duplicate", "detail": detail}
-        return {"usable": True, "reason": None, "detail": None}
+    def verdict(self, fault: tuple[str, str] | None, copy: tuple[str, float] | None) -> Row:
+        """`rows.SHOT_VERDICT` of a shot, from its first fault and the copy that stays in its place."""
+        if fault is None and self.duplicates and copy is not None:
+            fault = "duplicate", f"a copy of {copy[0]} (distance {copy[1]:.0f} of 127 bits)"
+        reason, detail = fault or (None, None)
+        return {"usable": fault is None, "reason": reason, "detail": detail}
 
     def _faults(self, score: Row) -> Iterator[tuple[str, str]]:
         if _over(score, "corrupt_share", self.max_corrupt_share):

@@ -87,7 +87,7 @@ def film(lengths_s, *, name="film", gaps_s=None, transitions=None, scores=None, 
         "shots": shots,
         "shot_scores": [{**GOOD, **((scores or {}).get(i, {}))} for i in range(len(shots))],
         "aesthetics": [None] * len(shots),
-        "duplicates": [],
+        "copies": [],
     }
 
 

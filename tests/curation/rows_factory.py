@@ -84,7 +84,7 @@ def source(path: str, film_hash: str | None, licence: str = "CC-BY-3.0") -> Row:
 FILM_COLUMNS = (
     *("stream", "segments", "notes", "signals", "shots", "boundary_models", "shot_scores"),
     *("aesthetics", "aesthetic_models"),
-    *("duplicates", "shot_verdicts", "windows", "coverage", "preset_coverage"),
+    *("copies", "duplicates", "shot_verdicts", "windows", "coverage", "preset_coverage"),
 )
 
 
@@ -130,6 +130,9 @@ def film(path: str, film_hash: str, *, packed: bool = True, licence: str = "CC-B
         "shot_scores": [scores(30.0 + i) for i in range(len(SHOT_S))],
         "aesthetics": [None, 4.5, 5.0, 5.5, None, 6.0],
         "aesthetic_models": [{**MODEL, "part": "aesthetic"}],
+        "copies": [
+            {"shot_id": shots[0]["shot_id"], "copy_of": "f0-s0-1", "distance": 3.5, "is_part": False},
+        ],
         "duplicates": [
             {"shot_id": shots[0]["shot_id"], "duplicate_of": "f0-s0-1", "distance": 3.5},
         ],

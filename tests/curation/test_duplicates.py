@@ -1,7 +1,6 @@
 import itertools
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from curation import rows
@@ -9,12 +8,13 @@ from curation.engine.runner import run
 from curation.engine.stage import plan
 from curation.engine.store import Store
 from curation.rows import SOURCE
-from curation.stages.duplicates import DUPLICATE, NEIGHBOURS, Duplicates, Shots, candidates, hamming
+from curation.stages.duplicates import NEIGHBOURS, Duplicates, Shots, candidates, hamming
 from curation.stages.ingest import Identify, Ingest
 from curation.stages.quality import Quality
 from curation.stages.scan import Scan, ToFilms, ToSegments
 from curation.stages.shots import Shots as ShotStage
 from curation.stages.titles import Titles
+from tests.curation.copied_films import copy_of, found, hashed_film, looks, settled
 from tests.curation.judged_film import film, flipped, noisy, random_hashes, to_hex
 from tests.support import shared
 
@@ -22,35 +22,6 @@ from tests.support import shared
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
-
-
-def looks(rng, length_s):
-    """Hashes of a shot of that length from both ends, as scores."""
-    count = max(0, int(length_s / 0.5))
-    hashes = random_hashes(rng, count)
-    return {"phash": hashes[:16], "phash_end": hashes[::-1][:16]}
-
-
-def hashed_film(rng, lengths, **kwargs):
-    return film(lengths, scores={i: looks(rng, s) for i, s in enumerate(lengths)}, **kwargs)
-
-
-def copy_of(rng, row, chosen, *, bits=6, **kwargs):
-    """A film made of copies of some shots of another, each hash `bits` off."""
-    lengths = [row["shots"][i]["end_s"] - row["shots"][i]["start_s"] for i in chosen]
-    scores = {
-        k: {end: noisy(rng, row["shot_scores"][i][end], bits) for end in ("phash", "phash_end")}
-        for k, i in enumerate(chosen)
-    }
-    return film(lengths, scores=scores, **kwargs)
-
-
-def found(*films, **settings):
-    """{(film, shot index): (film, shot index) it copies}."""
-    place = {s["shot_id"]: (f["path"][7:-4], s["shot_index"]) for f in films for s in f["shots"]}
-    out = Duplicates(**settings).fold(list(films))
-    pa.array([f["duplicates"] for f in out], pa.list_(DUPLICATE))
-    return {place[d["shot_id"]]: place[d["duplicate_of"]] for f in out for d in f["duplicates"] or []}
 
 
 def test_copies_across_films_point_to_the_larger_picture(rng):
@@ -83,7 +54,6 @@ def test_a_progressive_copy_is_kept_before_a_larger_interlaced_one(rng):
     small = copy_of(rng, large, [0, 1], name="b", width=720, height=540)
     small["shot_scores"][1]["corrupt_share"] = 0.02
 
-    # A damaged copy is rejected by itself as a rule: it must not take the sound one with it.
     assert found(large, small) == {("a", 0): ("b", 0), ("b", 1): ("a", 1)}
 
 
@@ -100,9 +70,11 @@ def test_distance_is_reported(rng):
     one = hashed_film(rng, [6], name="a")
     other = copy_of(rng, one, [0], bits=6, name="b")
 
-    (copy,) = Duplicates().fold([one, other])[1]["duplicates"]
+    (pair,) = [p for f in Duplicates().fold([one, other]) for p in f["copies"]]
+    (copy,) = settled(one, other)[1]["duplicates"]
 
-    assert copy["distance"] == 6.0
+    assert pair["distance"] == copy["distance"] == 6.0
+    assert not pair["is_part"]
 
 
 def test_an_excerpt_that_begins_or_ends_inside_a_shot_is_a_part_of_it(rng):
@@ -171,11 +143,12 @@ def test_settled_films_pass_through_untouched(rng):
     good = hashed_film(rng, [6], name="a")
     failed = {**copy_of(rng, good, [0], name="b"), "status": "failed", "shots": None, "shot_scores": None}
 
-    out = Duplicates().fold([good, failed])
+    out = settled(good, failed)
 
-    assert [f["duplicates"] for f in out] == [[], None]
+    assert [f["copies"] for f in out] == [f["duplicates"] for f in out] == [[], None]
+    assert out[1]["shot_verdicts"] is None
     assert out[1]["status"] == "failed"
-    assert Duplicates().fold([]) == []
+    assert settled() == []
 
 
 def test_candidates_hold_every_pair_within_eight_bits(rng):
@@ -219,14 +192,14 @@ def test_reads_what_the_row_has():
 
 
 def scored(tmp_path, *names):
-    """The real films after scan, shots and quality, and which copies are found."""
+    """The real films after scan, shots and quality, and the pairs of copies that are found."""
     head = [Identify(), Ingest(), ToSegments(), Scan(), Titles(), ToFilms()]
     steps = [*head, ShotStage(), Quality(), Duplicates()]
     sources = [{"path": str(shared(name)), "licence": "test"} for name in names]
     made = run(plan(steps, SOURCE), sources, Store(tmp_path / ".work"), on_ray=False)
     films = made.tables["film"]
     place = {s["shot_id"]: (f["path"], s) for f in films for s in f["shots"]}
-    copies = [(place[d["shot_id"]], place[d["duplicate_of"]]) for f in films for d in f["duplicates"]]
+    copies = [(place[d["shot_id"]], place[d["copy_of"]]) for f in films for d in f["copies"]]
     return films, copies
 
 

@@ -182,3 +182,57 @@ def test_every_film_and_sequence_with_work_begins_once(tmp_path: Path) -> None:
     changed = explain(steps(cut=Cut(size=2)), ROWS, store)
     six = ["a-x", "a-y", "a-z", "b-x", "b-y", "b-z"]
     assert [(f.stage, sorted(f.begun)) for f in changed if f.begun] == [("cut", six)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank(Fold):
+    """Where each film stands among all of them."""
+
+    name: ClassVar = "rank"
+    grain: ClassVar = "film"
+    reads: ClassVar = ("film_id", "verdict")
+    writes: ClassVar = pa.schema([("place", pa.int64())])
+    cached: ClassVar = True
+    best: int = 1
+
+    def fold(self, rows):
+        kept = [r for r in rows if r["status"] == "kept"]
+        order = sorted(kept, key=lambda r: r["verdict"], reverse=True)
+        return [{**r, "place": self.best + order.index(r) if r in order else None} for r in rows]
+
+
+def ranked(judge: Judge | None = None, rank: Rank | None = None, look: Look | None = None) -> Plan:
+    return plan((Apart(), look or Look(), Together(), judge or Judge(), rank or Rank()), SOURCE)
+
+
+def test_a_kept_fold_is_made_once_for_the_same_rows(tmp_path: Path, monkeypatch) -> None:
+    store = Store(tmp_path)
+    first = run(ranked(), ROWS[::-1], store, on_ray=False)
+    assert [r["place"] for r in first.tables["film"]] == [2, 1]
+    assert (first.made["rank"], first.reused["rank"]) == (1, 0)
+    assert first.counters["rank"].keys() == {"seconds"}
+    monkeypatch.delattr(Rank, "fold")
+    again = run(ranked(), ROWS, store, on_ray=False)
+    assert again.tables == first.tables
+    assert again.counters["rank"] == first.counters["rank"]
+    assert (again.made["rank"], again.reused["rank"]) == (0, 1)
+
+
+def test_a_settled_row_has_no_part_in_a_kept_fold(tmp_path: Path) -> None:
+    for made in (1, 0):
+        out = run(ranked(Judge(refuses="a")), ROWS, Store(tmp_path), on_ray=False)
+        assert [(r["status"], r["place"]) for r in out.tables["film"]] == [("rejected", None), ("kept", 1)]
+        assert out.made["rank"] == made
+
+
+def test_a_kept_fold_is_one_result_of_all_films(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert told(explain(ranked(), ROWS, store))["rank"] == (0, 0, 1, 0)
+    run(ranked(), ROWS[:1], store, on_ray=False)
+    waits = explain(ranked(), ROWS, store)[-1]
+    assert (waits.stage, waits.unknown, waits.after) == ("rank", 1, ("look",))
+    run(ranked(), ROWS, store, on_ray=False)
+    assert told(explain(ranked(), ROWS, store))["rank"] == (1, 0, 0, 0)
+    changed = explain(ranked(rank=Rank(best=0)), ROWS, store)[-1]
+    assert (dict(changed.runs), changed.begun) == ({"setting rank.best: 1 -> 0": 1}, {})
+    assert told(explain(ranked(Judge(refuses="a")), ROWS, store))["rank"] == (0, 0, 1, 0)

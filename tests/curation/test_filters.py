@@ -7,12 +7,15 @@ from curation import rows
 from curation.config import SettingsError, build
 from curation.stages.filters import Filters
 from tests.curation.judged_film import GOOD, film
-from tests.support import scratch
+
+
+def verdicts(row, filters=None):
+    (written,) = (filters or Filters()).judge([row])
+    return written["shot_verdicts"]
 
 
 def judge(filters=None, **score):
-    row = film([6.0], scores={0: score})
-    return (filters or Filters()).judge(row)[0]
+    return verdicts(film([6.0], scores={0: score}), filters)[0]
 
 
 @pytest.mark.parametrize(
@@ -71,33 +74,68 @@ def test_looks_are_judged_only_when_asked_for_and_only_where_scored():
     row = film([6.0, 6.0, 6.0])
     row["aesthetics"] = [4.2, None, 5.5]
 
-    assert all(v["usable"] for v in Filters().judge(row))
-    verdicts = Filters(min_aesthetic=5.0).judge(row)
-    assert [v["reason"] for v in verdicts] == ["unaesthetic", None, None]
-    assert verdicts[0]["detail"] == "aesthetic 4.2 < 5"
+    assert all(v["usable"] for v in verdicts(row))
+    judged = verdicts(row, Filters(min_aesthetic=5.0))
+    assert [v["reason"] for v in judged] == ["unaesthetic", None, None]
+    assert judged[0]["detail"] == "aesthetic 4.2 < 5"
+
+
+def copied(row, shot, other, **more):
+    """The film with a shot of it known as a copy of another."""
+    names = [s["shot_id"] for s in row["shots"]]
+    pair = {"shot_id": names[shot], "copy_of": names[other], "distance": 4.0, "is_part": False, **more}
+    return {**row, "copies": [*row["copies"], pair]}
+
+
+def reasons(row, **thresholds):
+    return [v["reason"] for v in verdicts(row, Filters(**thresholds))]
 
 
 def test_a_copy_is_rejected_unless_wanted():
-    row = film([6.0, 6.0])
-    row["duplicates"] = [
-        {"shot_id": row["shots"][1]["shot_id"], "duplicate_of": "other-shot", "distance": 4.0}
-    ]
+    row = copied(film([6.0, 6.0]), 1, 0)
+    first, second = (s["shot_id"] for s in row["shots"])
 
-    verdicts = Filters().judge(row)
-
-    assert [v["reason"] for v in verdicts] == [None, "duplicate"]
-    assert "other-shot" in verdicts[1]["detail"]
-    assert all(v["usable"] for v in Filters(duplicates=False).judge(row))
+    assert reasons(row) == [None, "duplicate"]
+    assert first in verdicts(row)[1]["detail"]
+    assert reasons(row, duplicates=False) == [None, None]
+    (written,) = Filters(duplicates=False).judge([row])
+    assert written["duplicates"] == [{"shot_id": second, "duplicate_of": first, "distance": 4.0}]
 
 
-def test_stage_writes_its_columns(tmp_path):
-    row = film([6.0, 6.0], scores={1: {"motion": 0.0}})
+def test_a_faulty_shot_takes_no_others_place():
+    row = copied(film([6.0, 6.0], scores={0: {"sharpness": 10.0}}), 1, 0)
 
-    written = Filters().worker()({c: row[c] for c in Filters.reads}, scratch(tmp_path))
+    assert reasons(row) == [None, "duplicate"]
+    assert reasons(row, min_sharpness=20) == ["blurred", None]
+    assert reasons(row, min_sharpness=200) == ["blurred", "blurred"]
+    assert reasons(row, min_sharpness=20, duplicates=False) == ["blurred", None]
 
-    table = pa.Table.from_pylist([written], schema=Filters.writes)
+
+def test_a_whole_before_its_part_whichever_looks_better():
+    row = copied(film([6.0, 10.0], scores={1: {"corrupt_share": 0.1}}), 0, 1, is_part=True)
+
+    assert reasons(row, max_corrupt_share=None) == ["duplicate", None]
+    assert reasons(row) == [None, "corrupt"]
+
+
+def test_a_copy_of_a_film_that_is_not_there_stays():
+    row = film([6.0])
+    pair = {"shot_id": row["shots"][0]["shot_id"], "copy_of": "gone", "distance": 0.0, "is_part": False}
+
+    assert reasons({**row, "copies": [pair]}) == [None]
+
+
+def test_it_writes_its_columns_to_kept_films_only():
+    row = copied(film([6.0, 6.0, 6.0], scores={1: {"motion": 0.0}}), 2, 0)
+    failed = {**film([6.0], name="b"), "status": "failed", "shots": None, "copies": None}
+
+    good, bad = Filters().fold([row, failed])
+
+    table = pa.Table.from_pylist([good], schema=Filters.writes)
     assert table.schema.field("shot_verdicts").type == pa.list_(rows.SHOT_VERDICT)
-    assert [v["usable"] for v in written["shot_verdicts"]] == [True, False]
+    assert [v["usable"] for v in good["shot_verdicts"]] == [True, False, False]
+    assert len(good["duplicates"]) == 1
+    assert (bad["shot_verdicts"], bad["duplicates"], bad["status"]) == (None, None, "failed")
 
 
 def test_settings_come_from_files_as_text():

@@ -31,9 +31,8 @@ def test_selects_what_the_stages_would(films, tmp_path):
     selection, num_usable = select(prepare(films), NOW)
 
     wanted, usable = set(), 0
-    for row in films:
-        for stage in (NOW.filters, NOW.sequences):
-            row = {**row, **stage.worker()({c: row[c] for c in stage.reads}, scratch(tmp_path))}
+    for row in NOW.filters.fold(films):
+        row = {**row, **NOW.sequences.worker()({c: row[c] for c in Sequences.reads}, scratch(tmp_path))}
         usable += sum(v["usable"] for v in row["shot_verdicts"])
         wanted |= {s["used_by"] for s in row["coverage"] if s["used_by"]}
     assert set(selection.sequences) == wanted
@@ -102,8 +101,9 @@ def test_films_without_shots_are_left_out(films):
     assert what_if([], "filters.max_shake", [1])[0].share is None
 
 
-def published(films):
+def published(films, filters=NOW.filters):
     """The published tables of the films, as far as refiltering reads them."""
+    films = filters.fold(films)
     film_rows = [{**f, **f["stream"]} for f in films] + [{"path": "/films/broken.mp4", "status": "failed"}]
     shot_rows = []
     for f in films:
@@ -111,6 +111,8 @@ def published(films):
         for shot, score, looks in zip(f["shots"], f["shot_scores"], f["aesthetics"], strict=True):
             copy = copies.get(shot["shot_id"], {})
             extra = {"duplicate_of": copy.get("duplicate_of"), "duplicate_distance": copy.get("distance")}
+            better = [c for c in f["copies"] if c["shot_id"] == shot["shot_id"]]
+            extra["better_copies"] = [{**c, "shot_id": c["copy_of"]} for c in better]
             shot_rows.append({**shot, **score, **extra, "aesthetic": looks, "film_id": f["film_id"]})
     tables = []
     for values, wanted in ((film_rows, schema.FILMS), (shot_rows, schema.SHOTS)):
@@ -119,15 +121,40 @@ def published(films):
     return tables
 
 
-def test_published_tables_give_the_same_answer(films):
-    films[0]["duplicates"] = [
-        {"shot_id": films[0]["shots"][6]["shot_id"], "duplicate_of": "x", "distance": 3.0}
-    ]
+@pytest.fixture
+def copied(films):
+    """The soft shot has a copy in the other film, which gives way to it."""
+    soft, other = films[0]["shots"][3]["shot_id"], films[1]["shots"][0]["shot_id"]
+    films[1]["copies"] = [{"shot_id": other, "copy_of": soft, "distance": 3.0, "is_part": False}]
+    return films
 
-    back = films_from_tables(*published(films))
 
-    assert select(prepare(back), NOW) == select(prepare(films), NOW)
-    assert what_if(back, "filters.duplicates", [True, False], NOW)[1].enter == 1
+def test_published_tables_give_the_same_answer(copied):
+    back = films_from_tables(*published(copied))
+
+    for settings in (NOW, NOW.changed({"filters": {"min_sharpness": 5}})):
+        assert select(prepare(back), settings) == select(prepare(copied), settings)
+    lenient = NOW.changed({"filters": {"min_sharpness": 5}})
+    assert what_if(back, "filters.duplicates", [True, False], lenient)[1].enter == 1
+
+
+def test_who_stays_changes_with_the_threshold(copied):
+    strict, lenient = what_if(films_from_tables(*published(copied)), "filters.min_sharpness", [20, 5], NOW)
+
+    assert [line.usable_shots for line in (strict, lenient)] == [11, 11]
+    assert strict.num_clips - lenient.num_clips == 2, (
+        "one more in its film, and too little is left of the other one"
+    )
+
+
+def test_tables_of_before_the_pairs_know_the_copy_that_stayed(copied):
+    lenient = NOW.changed({"filters": {"min_sharpness": 5}})
+    film_table, shot_table = published(copied, lenient.filters)
+
+    back = films_from_tables(film_table, shot_table.drop_columns("better_copies"))
+
+    assert select(prepare(back), lenient) == select(prepare(copied), lenient)
+    assert select(prepare(back), NOW) == select(prepare(copied), NOW)
 
 
 def test_a_threshold_on_looks_needs_no_decoding(films):
@@ -138,7 +165,7 @@ def test_a_threshold_on_looks_needs_no_decoding(films):
     assert back[0]["aesthetics"] == scores
     assert back[1]["aesthetics"] == [None] * len(films[1]["shots"])
     off, strict = what_if(back, "filters.min_aesthetic", [None, 3.0], NOW)
-    judged = NOW.filters.judge(films[0])
+    judged = next(NOW.filters.judge(films))["shot_verdicts"]
     ugly = sum(v["usable"] and s < 3.0 for v, s in zip(judged, scores, strict=True))
     assert ugly > 0
     assert off.usable_shots - strict.usable_shots == ugly

@@ -158,10 +158,7 @@ def test_explain_tells_its_columns_and_the_stages_that_always_run(tmp_path: Path
     assert ["stage", "kept", "will run", "not known yet", "why"] in rows
     assert ["scan", "16", "", "", "nothing changed"] in rows
     assert ["shots", "", "", "1", "waits for x"] in rows
-    assert (
-        "always run: identify, same_film, to_segments, to_films, aesthetic, duplicates, filters, sequences"
-        in text
-    )
+    assert "always run: identify, same_film, to_segments, to_films, aesthetic, filters, sequences" in text
 
 
 @pytest.mark.parametrize(
