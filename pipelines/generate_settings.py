@@ -137,6 +137,8 @@ def _split(asked: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     for name in sorted(asked.keys() - {AGAINST}):
         if name in OPTIONS:
             raise SettingsError(f"--set {name}: use {OPTIONS[name]}")
+        if name in TRAINING_ONLY:
+            raise SettingsError(f"--set {name}: changes training alone, as compat.{name}; leave it out here")
         if name not in switches | settings:
             known = (switches | settings | {AGAINST}) - OPTIONS.keys()
             raise SettingsError(f"--set {name}: no such setting{suggestion(name, known)}")

@@ -94,6 +94,11 @@ def convert(source: Path, target: Path, to: str, options: Options | None = None)
     if options.merge and to in ("official", "storymem"):
         raise CheckpointError(f"merged adapters are part of the base weights, which {to} does not hold")
     checkpoint = open_weights(source)
+    has_base = to not in ("official", "storymem") and any(p.base for p in checkpoint.experts.values())
+    if options.dtype and checkpoint.experts and not has_base:
+        raise CheckpointError(
+            f"{source}: adapters keep their type, and no base weights are written; leave --dtype out"
+        )
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -151,7 +156,8 @@ def _write_adapters(checkpoint: Checkpoint, target: Path, to: str, options: Opti
                 f"{to} files cannot say"
             )
         notes = checkpoint.notes.get(expert)
-        if to == "storymem" and any(name.startswith("keyframe_query.") for name in tensors):
+        left_out = to == "storymem" and any(name.startswith("keyframe_query.") for name in tensors)
+        if left_out:
             tensors = tensors.chosen(name for name in tensors if not name.startswith("keyframe_query."))
             notes = None  # they tell of weights with queries
         spelling = names.STORYMEM if to == "storymem" else names.OFFICIAL[expert]
@@ -163,6 +169,8 @@ def _write_adapters(checkpoint: Checkpoint, target: Path, to: str, options: Opti
         file = target / f"{expert}_noise.safetensors"
         stream_tensors(plan.facts, plan.read, file, {"format": "pt", **texts_for(expert, config, notes)})
         lines.append(f"{expert}-noise expert: {len(plan.facts)} tensors in {file.name}")
+        if left_out:
+            lines.append(f"{expert}-noise expert: queries left out (write them: --to official)")
     return lines
 
 

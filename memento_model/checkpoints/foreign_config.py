@@ -17,6 +17,8 @@ from memento_model.errors import CheckpointError
 
 WAN_HEAD_DIM = 128
 FULL_WIDTH, FULL_LAYERS = 5120, 40
+MOST_DIGITS, MOST_LAYERS = 6, 10_000
+"""Of a block's number in a name; of blocks that a config file may ask for."""
 NATIVE_FIELDS = {
     "width": "dim",
     "num_heads": "num_heads",
@@ -60,7 +62,7 @@ def config_of_base(shapes: Shapes, settings: Mapping[str, Any], source: Path) ->
         found: dict[str, Any] = {
             "width": width,
             "in_channels": in_channels,
-            "num_layers": _num_blocks(shapes),
+            "num_layers": _num_blocks(shapes, source),
             "ffn_width": shapes["blocks.0.ffn.net.0.proj.weight"][0],
             "freq_dim": shapes["condition_embedder.time_embedder.linear_1.weight"][1],
             "text_dim": shapes["condition_embedder.text_embedder.linear_1.weight"][1],
@@ -78,9 +80,11 @@ def config_of_base(shapes: Shapes, settings: Mapping[str, Any], source: Path) ->
         raise CheckpointError(f"{source}: cannot tell the number of heads; put its config.json beside it")
     extra = {name: given[name] for name in ("text_len", "eps") if name in given}
     try:
-        return ModelConfig(patch_size=patch, num_heads=heads, **found, **extra)
+        config = ModelConfig(patch_size=patch, num_heads=heads, **found, **extra)
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise CheckpointError(f"{source}: no transformer of these sizes ({error})") from error
+    _check_numbers(config, source)
+    return config
 
 
 def config_of_trainable(shapes: Shapes, source: Path) -> ModelConfig:
@@ -98,7 +102,7 @@ def config_of_trainable(shapes: Shapes, source: Path) -> ModelConfig:
         ffn_width = shapes["blocks.0.ffn.0.lora_B.default.weight"][0]
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{source}: no LoRA of a Wan transformer (lacks {error})") from error
-    layers = _num_blocks(shapes)
+    layers = _num_blocks(shapes, source)
     _check_full_size(width, layers, source)
     config = replace(
         ModelConfig(),
@@ -183,9 +187,25 @@ def from_our_config(values: object, source: Path) -> ModelConfig:
             f"{source}: `model` does not hold exactly our settings (see {', '.join(odd[:4])})"
         )
     try:
-        return ModelConfig(**values | {"patch_size": tuple(values["patch_size"])})
+        config = ModelConfig(**values | {"patch_size": tuple(values["patch_size"])})
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise CheckpointError(f"{source}: {error}") from error
+    _check_numbers(config, source)
+    return config
+
+
+def _check_numbers(config: ModelConfig, source: Path) -> None:
+    """Refuse settings that are no numbers, or so large that naming the model's tensors would never end."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        kinds = (int, float) if isinstance(field.default, float) else (int,)
+        if any(
+            type(v) not in kinds or not 0 <= v < 1 << 31
+            for v in (value if isinstance(value, tuple) else (value,))
+        ):
+            raise CheckpointError(f"{source}: {field.name} is {value!r}, which no model has")
+    if config.num_layers > MOST_LAYERS:
+        raise CheckpointError(f"{source}: num_layers is {config.num_layers}, which no model has")
 
 
 def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,8 +216,18 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {ours: settings[theirs] for ours, theirs in table.items() if theirs in settings}
 
 
-def _num_blocks(shapes: Shapes) -> int:
-    return 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blocks."))
+def _num_blocks(shapes: Shapes, source: Path) -> int:
+    """Blocks by the highest number in a name, which is below the number of tensors in any true file.
+
+    Raises:
+        CheckpointError: it is not; counting the tensors of so many blocks would never end.
+        ValueError: there are none.
+    """
+    numbers = {name.split(".")[1] for name in shapes if name.startswith("blocks.")}
+    absurd = next((n for n in numbers if len(n) > MOST_DIGITS or int(n) >= len(shapes)), None)
+    if absurd is not None:
+        raise CheckpointError(f"{source}: names block {absurd[:20]}, but holds {len(shapes)} tensors in all")
+    return 1 + max(map(int, numbers))
 
 
 def _check_full_size(width: int, layers: int, source: Path) -> None:

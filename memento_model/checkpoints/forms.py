@@ -164,6 +164,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
     parts = _parts_at(path)  # one file or folder of weights; its name may say which expert's
     says = [expert for expert in EXPERTS if _names_expert(path.name, expert)]
     spelt = _spelt_experts(path) if parts.trainable else []
+    if path.is_file() and len(says) == 1 and spelt and says[0] not in spelt:
+        raise CheckpointError(
+            f"{path}: named as the {says[0]}-noise expert's, but its tensors begin with "
+            f"{spelt[0]}_noise_model.; rename the file if the tensors are right"
+        )
     chosen = spelt or (says if len(says) == 1 else list(EXPERTS))
     return _of_files(path, dict.fromkeys(chosen, parts))
 

@@ -30,11 +30,12 @@ BUFFERED = 100
 """Pieces of the page that are written at once."""
 COLOURS = 6
 """Colours of the style sheet for labels; further labels start over."""
+WITH_MEMORY = ", with memory"
 TASKS = {
     "T2V": "from its prompt alone",
-    "TM2V": "after a cut, with memory",
-    "TMI2V": "goes on from the last frame before, with memory",
-    "MM2V": "goes on from the last five frames before, with memory",
+    "TM2V": f"after a cut{WITH_MEMORY}",
+    "TMI2V": f"goes on from the last frame before{WITH_MEMORY}",
+    "MM2V": f"goes on from the last five frames before{WITH_MEMORY}",
     "MR2V": "from reference pictures",
 }
 Record = Mapping[str, Any]
@@ -140,7 +141,7 @@ class StoryPage:
             told, text = "", plan.prompt
         made = {
             "plan": plan,
-            "how": TASKS[plan.task],
+            "how": self._how(plan),
             "prompt": self._words(text),
             "told": self._words(told),
             "start_s": plan.start_frame / self._grid.fps,
@@ -162,6 +163,10 @@ class StoryPage:
             "memories": list(self._memories(plan, record)),
             "no_memory": self._no_memory(plan),
         }
+
+    def _how(self, plan: ShotPlan) -> str:
+        how = TASKS[plan.task]
+        return how.removesuffix(WITH_MEMORY) if self._facts.settings.mode == "wan" else how
 
     def _no_memory(self, plan: ShotPlan) -> str:
         if self._facts.settings.mode == "wan":

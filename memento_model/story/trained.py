@@ -26,7 +26,7 @@ MODEL_SWITCHES = (
 )  # fmt: skip
 """Of `Compat`: what the weights learned with. The others choose among ways of sampling or of rounding."""
 
-TRAINING_ONLY = ("query_gradient",)
+TRAINING_ONLY = ("query_gradient", "timestep")
 """Of `Compat`: what changes nothing in sampling."""
 PARTS_ONLY = "it shows how the parts work, not what the method can do"
 LOOKS = (

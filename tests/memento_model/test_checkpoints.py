@@ -178,6 +178,27 @@ def test_one_file_with_both_experts(tmp_path):
         )
 
 
+def test_a_name_that_contradicts_the_tensors_is_refused(tmp_path):
+    file = released(tmp_path, "low").rename(tmp_path / "high_noise_model.safetensors")
+    assert refusal(open_checkpoint, file) == (
+        f"{file}: named as the high-noise expert's, but its tensors begin with low_noise_model.; "
+        "rename the file if the tensors are right"
+    )
+    for name in ("low_noise_model", "adapters", "high_and_low"):  # agrees, says nothing, says both
+        file = file.rename(tmp_path / f"{name}.safetensors")
+        assert list(open_checkpoint(file).experts) == ["low"]
+    assert "not the high-noise one's" in refusal(_swapped(tmp_path / "swapped").trainable, "high")
+
+
+def _swapped(folder):
+    """Both experts' files, each by the name of the other."""
+    files = {expert: released(folder, expert) for expert in ("low", "high")}
+    files["low"].rename(folder / "kept.bin")
+    files["high"].rename(files["low"])
+    (folder / "kept.bin").rename(files["high"])
+    return open_checkpoint(folder)
+
+
 def test_the_other_experts_file_is_refused(tmp_path):
     checkpoint = open_checkpoint(released(tmp_path, "high"))
     assert "holds nothing of the low-noise expert, only of: high" in refusal(checkpoint.trainable, "low")
@@ -269,6 +290,17 @@ def test_full_width_with_too_few_blocks_is_refused(tmp_path):
     assert "39 blocks of Wan2.2-A14B's 40" in line
 
 
+@pytest.mark.parametrize("number", ["64", "1000000000", "9" * 5000])
+def test_a_block_that_no_file_can_have_is_refused_at_once(native, low, tmp_path, number):
+    """The tensors of a billion blocks could not even be named."""
+    file = released(tmp_path)
+    rewrite(file, lambda s: s.update({LORA.replace("blocks.1", f"blocks.{number}"): s.pop(LORA)}))
+    says = f"names block {number[:20]}, but holds 64 tensors in all"
+    assert says in refusal(open_checkpoint(file).trainable, "low")
+    rewrite(low, lambda s: s.update({f"blocks.{number}1.norm3.bias": s.pop("blocks.1.norm3.bias")}))
+    assert f"names block {number[:20]}" in refusal(open_checkpoint(native).base, "low")
+
+
 def test_ours_is_written_and_read_back(tmp_path):
     base, trainable = random_base(), random_trainable()
     for expert in ("low", "high"):
@@ -313,6 +345,9 @@ def test_saving_refuses_what_does_not_fit(tmp_path):
         (lambda c: c["model"].pop("width"), "exactly our settings (see width)"),
         (lambda c: c["model"].update(width=25), "does not split into 2 heads"),
         (lambda c: c["model"].update(width="wide"), "config.json"),
+        (lambda c: c["model"].update(num_layers="2"), "num_layers is '2', which no model has"),
+        (lambda c: c["model"].update(num_layers=10**9), "num_layers is 1000000000, which no model has"),
+        (lambda c: c["model"].update(eps=float("nan")), "eps is nan, which no model has"),
         (lambda c: c.pop("model"), "exactly our settings"),
         (lambda c: c["experts"].update(low=["base", "trainable"]), "lacks base.safetensors"),
     ],

@@ -93,6 +93,14 @@ def test_storymem_there_and_back(tmp_path):
     assert same(load_file(tmp_path / "back" / "low_noise.safetensors"), state)
 
 
+def test_queries_that_a_form_cannot_hold_are_told(tmp_path):
+    lines = convert(released(tmp_path), tmp_path / "there", "storymem")
+    assert lines == [
+        "low-noise expert: 40 tensors in low_noise.safetensors",
+        "low-noise expert: queries left out (write them: --to official)",
+    ]
+
+
 def test_both_experts_of_a_release_are_converted(tmp_path):
     for expert in ("low", "high"):
         released(tmp_path / "release", expert, seed=len(expert))
@@ -160,6 +168,9 @@ def test_what_cannot_be_converted_is_said(native, tmp_path):
     merged = Options(merge=open_checkpoint(release))
     assert "part of the base weights" in refusal(native, tmp_path / "x", "official", merged)
     assert "exists already" in refusal(native, tmp_path / "release", "ours")
+    half = Options(dtype=torch.bfloat16)
+    for form in ("official", "ours"):
+        assert "adapters keep their type" in refusal(release, tmp_path / "x", form, half)
     assert not (tmp_path / "x").exists()
 
 

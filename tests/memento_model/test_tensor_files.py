@@ -17,6 +17,7 @@ pytest.importorskip("safetensors")
 pytest.importorskip("diffusers")
 from safetensors.torch import load_file, safe_open, save_file
 
+from memento_model.checkpoints import tensor_files
 from memento_model.checkpoints.tensor_files import (
     fingerprint,
     open_tensors,
@@ -286,6 +287,20 @@ def test_fingerprints_follow_the_contents(tmp_path):
     save_tensors(STATE | {"c": torch.tensor(3.0)}, tmp_path / "z.safetensors", {})
     x, y, z = (fingerprint([tmp_path / f"{name}.safetensors"]) for name in "xyz")
     assert x == y != z
+
+
+def test_one_number_in_the_middle_of_a_file_is_another_fingerprint(tmp_path, monkeypatch):
+    file = tmp_path / "x.safetensors"
+    save_tensors({"many": torch.zeros(5 << 20)}, file, {})
+    before = fingerprint([file])
+    with file.open("r+b") as opened:
+        opened.seek(5_300_000)
+        opened.write(b"\x01")
+    assert fingerprint([file]) != before
+    monkeypatch.setattr(tensor_files, "WHOLE_BYTES", 1 << 20)  # of larger files only samples are read
+    sampled = fingerprint([file])
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    assert fingerprint([file]) != sampled
 
 
 def test_json_is_replaced_whole(tmp_path):

@@ -240,8 +240,9 @@ def test_set_reads_switches_and_settings():
     )
     with pytest.raises(SettingsError, match="expected name=value"):
         parse_settings(["queries"])
-    with pytest.raises(SettingsError, match="query_gradient: no such setting"):  # of training alone
-        settings_of(Order(settings={"query_gradient": "all"}), None)
+    for name, value in (("query_gradient", "all"), ("timestep", "bf16_legacy")):
+        with pytest.raises(SettingsError, match=f"--set {name}: changes training alone, as compat.{name}"):
+            settings_of(Order(settings={name: value}), None)
 
 
 def test_names_never_lead_out_of_the_folder(tmp_path):
