@@ -4,6 +4,11 @@ PYTHON ?= python3
 EXTRAS ?= dev
 FILMS ?= demo
 
+# An empty choice is none, for uv as well.
+ifeq ($(strip $(UV_TORCH_BACKEND)),)
+unexport UV_TORCH_BACKEND
+endif
+
 comma := ,
 override FILMS := $(value FILMS)
 export FILMS
@@ -48,8 +53,12 @@ $(STAMP): pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -e '.[$(EXTRAS)]'
 	@touch $@
 
+TORCH := getting torch: $(strip $(if $(filter cpu,$(UV_TORCH_BACKEND)),its build for CPUs (0.2 GB), \
+  $(if $(strip $(UV_TORCH_BACKEND)),its build for $(strip $(UV_TORCH_BACKEND)), \
+  2.7 GB with all that NVIDIA GPUs need; without one stop here and say UV_TORCH_BACKEND=cpu make ... (0.2 GB))))
+
 setup-train: setup  ## what the model needs as well (torch, diffusers, ...)
-	@$(BIN)/python -c 'import importlib.util as i, sys; sys.exit(i.find_spec("torch") is None)' || echo "getting torch: 2.7 GB with all that NVIDIA GPUs need; without one stop here and say UV_TORCH_BACKEND=cpu make ... (0.2 GB)"
+	@$(BIN)/python -c 'import importlib.util as i, sys; sys.exit(i.find_spec("torch") is None)' || echo "$(TORCH)"
 	@$(MAKE) --no-print-directory setup EXTRAS=$(if $(findstring train,$(EXTRAS)),$(EXTRAS),$(EXTRAS)$(comma)train)
 
 full-curate full-train full-generate full-eval: full-%:
@@ -59,6 +68,12 @@ full-curate full-train full-generate full-eval: full-%:
 curate: $(or $(call full,full-curate),setup)  ## films to dataset: make curate FILMS=/path/to/films [PRESET=...] [OUTPUT=...] [ARGS=...]
 	@$(MEMENTO) curate "$$FILMS" $(call full,--set shots.boundary=auto) $(if $(PRESET),--preset $(PRESET)) \
 	  $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)
+
+ifneq ($(filter train,$(MAKECMDGOALS)),)
+ifeq ($(TIER)$(filter-out debug,$(RECIPE)),full)
+$(error TIER=full fetches 126 GB that RECIPE=debug does not use: say RECIPE=high_noise_480p and then RECIPE=low_noise_480p, or leave TIER out)
+endif
+endif
 
 train: $(or $(call full,full-train),setup-train)  ## dataset to model: make train [RECIPE=debug] [DATASET=...] [OUTPUT=...] [ARGS=...]
 	@$(MEMENTO) train $(or $(RECIPE),debug) $(if $(DATASET),--dataset "$(DATASET)") $(if $(OUTPUT),--output $(OUTPUT)) $(ARGS)

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmark.stories import ShotKey, Story
+from benchmark.stories import TAGS, ShotKey, Story
+from curation.captions.grammar import labels
 
 FORMAT = "memento-characters/1"
 MAP = "map"
@@ -89,11 +90,11 @@ def with_characters(stories: Mapping[str, Story], found: CharacterMap) -> dict[s
 
 
 def mapped(stories: Mapping[str, Story]) -> dict[str, dict[str, list[str]]]:
-    """Story -> character -> shots of the stories whose characters are from a map: a part of the recipe."""
+    """Story -> character -> shots where a map says other than the tags: a part of the recipe."""
     return {
         key: {name: [shot.stem for shot in shots] for name, shots in sorted(story.cast.items())}
         for key, story in sorted(stories.items())
-        if story.cast is not None
+        if story.cast is not None and dict(story.cast) != replace(story, cast=None).characters()
     }
 
 
@@ -101,7 +102,14 @@ def told_by(story: Story) -> str:
     """Who says which characters are in which shot, in words."""
     if story.cast is not None:
         return f"{MAP} reviewed by {story.reviewer}" if story.reviewer else f"{MAP} that nobody reviewed"
-    return "tags of the prompts" if story.characters() else "nobody: no tags"
+    if story.characters():
+        return "tags of the prompts"
+    kinds = sorted(
+        {label[1:-1].partition(" ")[0] for shot in story.shots for label in labels(shot.shot_text)}
+    )
+    if kinds:
+        return f"nobody: tags of {', '.join(kinds)}; only {', '.join(TAGS)} count without a map"
+    return "nobody: no tags"
 
 
 def character_map_value(stories: Mapping[str, Story]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -111,10 +112,11 @@ def load(path: Path) -> dict[str, Dataset]:
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML in which no name is given twice, and `off` is a word.
+    """YAML in which no name is given twice, `off` is a word, and numbers are what they look like.
 
     YAML 1.1 takes yes, no, on and off for truth values, YAML 1.2 only true and false; some settings have a
-    value `off`. Settings that are true or false still take all of these words.
+    value `off`. Settings that are true or false still take all of these words. 5:40 and 010 are numbers in
+    base 60 and 8 in YAML 1.1 and other things in 1.2: they are refused. 1e3 is a number, as in YAML 1.2.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -134,6 +136,27 @@ _Strict.yaml_implicit_resolvers = {
     first: [(tag, form) for tag, form in known if first in "tTfF" or tag != "tag:yaml.org,2002:bool"]
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+AMBIGUOUS = re.compile(r"[-+]?(\d[\d_]*(:\d+)+(\.\d*)?|0[\d_]+)")
+_TAGS = {
+    "tag:yaml.org,2002:int": AMBIGUOUS,
+    "tag:yaml.org,2002:float": re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"),
+}
+for _tag, _form in _TAGS.items():
+    _Strict.add_implicit_resolver(_tag, re.compile(f"^(?:{_form.pattern})$"), list("-+.0123456789"))
+
+
+def _number(loader: _Strict, node: yaml.ScalarNode) -> int | float:
+    """A number, unless YAML's versions read it differently."""
+    if AMBIGUOUS.fullmatch(node.value):
+        way = "several values are separated by commas, " if ":" in node.value else ""
+        problem = f"{node.value} is no decimal number (65, 0.5, 1e3); {way}a text needs quotes"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+    is_int = node.tag.endswith("int")
+    return loader.construct_yaml_int(node) if is_int else loader.construct_yaml_float(node)
+
+
+for _tag in _TAGS:
+    _Strict.add_constructor(_tag, _number)
 
 
 def parse_yaml(text: str, where: str) -> Any:

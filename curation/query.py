@@ -87,7 +87,7 @@ def run_query(output: Path, query: str, *, limit: int | None = None) -> Answer:
         limit: rows to return at most; all if None.
 
     Raises:
-        QueryError: no dataset there, or DuckDB refuses the statement; with DuckDB's reason.
+        QueryError: no dataset there, several queries in one, or DuckDB refuses it; with DuckDB's reason.
     """
     queries = canned()
     if query.strip().isidentifier() and query.strip() not in queries:
@@ -95,6 +95,9 @@ def run_query(output: Path, query: str, *, limit: int | None = None) -> Answer:
     sql = queries[query.strip()].sql if query.strip() in queries else query
     with connect(output) as connection:
         try:
+            asked = [s.type == duckdb.StatementType.SELECT for s in connection.extract_statements(sql)]
+            if any(asked[:-1]):
+                raise QueryError("several queries in one: only the last would be answered; ask one at a time")
             result = connection.execute(sql)
             columns = tuple(column[0] for column in result.description or ())
             rows = result.fetchall() if limit is None else result.fetchmany(limit + 1)

@@ -182,4 +182,6 @@ def unipc(steps: int, shift: float) -> Any:
     )
     solver.set_timesteps(steps)
     solver.sigmas, solver.timesteps = sigma_grid(steps, shift), timestep_grid(steps, shift)
+    # Fine grids begin with equal timesteps, of which diffusers would take the second for the first step.
+    solver.set_begin_index(0)
     return solver

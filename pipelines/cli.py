@@ -78,7 +78,10 @@ def curate(  # noqa: PLR0913 - the options of a command line
 )
 def query(
     sql: Annotated[
-        str | None, typer.Argument(help="SQL, or the name of a canned query; none lists them.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[SQL]", help="SQL in quotes, or the name of a canned query; none lists them."
+        ),
     ] = None,
     output: Output = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
@@ -87,7 +90,7 @@ def query(
     from pipelines import query_command
 
     with plain_errors():
-        query_command.main(sql, output, as_csv=as_csv)
+        query_command.main(query_command.one(sql or []), output, as_csv=as_csv)
 
 
 @app.command(
@@ -249,10 +252,11 @@ def train(  # noqa: PLR0913 - the options of a command line
         typer.Option("--set", help="Any field of the recipe, e.g. optim.lr=1e-4. Repeatable."),
     ] = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Say what memory and time it needs; train nothing.")
+        bool, typer.Option("--plan", help="Say what memory and disk it needs; train nothing.")
     ] = False,
     resume: Annotated[
-        str, typer.Option(help="auto: go on where there is a checkpoint; none: refuse to.")
+        str,
+        typer.Option(help="auto: go on where there is a checkpoint; none: refuse a folder that holds a run."),
     ] = "auto",
     small: Annotated[
         bool, typer.Option("--small", help="The recipe's objective at debug size, for a CPU.")

@@ -220,7 +220,7 @@ def prepare(job: Job) -> list[Row]:
     """List the films, claim the output folder, render the demo film if asked for.
 
     Raises:
-        StopRun: the folder holds something else.
+        StopRun: the folder holds something else, or another run renders the demo film there.
         NothingFound: a source names no file.
     """
     rows = discover([s for s in job.sources if not job.renders_demo or s != DEMO], job.licence)
@@ -229,7 +229,8 @@ def prepare(job: Job) -> list[Row]:
         from curation.demo.film import TRUTH_NAME, render
 
         if not (job.demo_path.exists() and job.demo_path.with_name(TRUTH_NAME).exists()):
-            render(job.demo_path.parent)
+            with only_run(job):
+                render(job.demo_path.parent)
         rows += discover([str(job.demo_path)], job.licence)
     return rows
 
@@ -288,12 +289,19 @@ def curate(
     Raises:
         StopRun: with one line for the user; finished work is kept.
     """
-    started = time.perf_counter()
     with only_run(job):
-        job.store.clean()
-        outcome = run(job.plan, rows, job.store, on_ray=on_ray, progress=progress)
-        record = run_record(job, outcome, wall_s=time.perf_counter() - started, place=place)
-        published = publish(outcome.tables, job.store, job.output, record)
+        return curate_locked(job, rows, on_ray=on_ray, progress=progress, place=place)
+
+
+def curate_locked(
+    job: Job, rows: list[Row], *, on_ray: bool, progress: Progress | None, place: str
+) -> Report:
+    """`curate` for a caller who holds `only_run` already, and began something costly under it."""
+    started = time.perf_counter()
+    job.store.clean()
+    outcome = run(job.plan, rows, job.store, on_ray=on_ray, progress=progress)
+    record = run_record(job, outcome, wall_s=time.perf_counter() - started, place=place)
+    published = publish(outcome.tables, job.store, job.output, record)
     return Report(job, outcome, published, record)
 
 

@@ -15,7 +15,8 @@ from curation.config import SettingsError
 from curation.engine.explain import Forecast
 from curation.engine.stage import Row
 from curation.models.captioner import ERROR, STATUSES
-from pipelines.curate import Job, Report, curate, forecast, prepare, resolve
+from curation.stages.sequences import SHORT_S, SHORTER
+from pipelines.curate import Job, Report, curate_locked, forecast, only_run, prepare, resolve
 from pipelines.curate_place import place_to_run
 from pipelines.progress import groups_of, show_progress
 from pipelines.terminal import make_console, print_line
@@ -51,10 +52,11 @@ def main(
     print_line(console, f"{job.name}: {found}, preset {job.preset}, output {job.output}", style="bold")
     show_notes(console, job)
     with (
+        only_run(job),  # before Ray starts
         place_to_run(console, job, rows, asked=on_ray) as (runs_on_ray, place),
         show_progress(console, groups_of(job.plan), job.store.ticks) as progress,
     ):
-        report = curate(job, rows, on_ray=runs_on_ray, progress=progress, place=place)
+        report = curate_locked(job, rows, on_ray=runs_on_ray, progress=progress, place=place)
     show_report(console, report)
 
 
@@ -177,9 +179,10 @@ def nothing_kept(report: Report) -> str:
     least_s = report.record["settings"]["sequences"]["min_window_s"]
     if longest_s < least_s:
         which = "the film" if len(streams) == 1 else "the longest film"
+        shorter = f"; shorter ones: {SHORTER}" if longest_s >= SHORT_S else ""
         return (
             f"Nothing was kept: {which} lasts {longest_s:.1f} s, and a sequence at least {least_s:g} s "
-            "(sequences.min_window_s)."
+            f"(sequences.min_window_s){shorter}."
         )
     advice = more_by_preset(report.published.summary, report.job.preset)
     return f"Nothing was kept: no run of shots makes a sequence under these settings. {advice}".strip()

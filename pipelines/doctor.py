@@ -93,7 +93,7 @@ def appearance() -> Part:
     if not missing:
         return Part(name, "full", "OSNet, YuNet, MobileFaceNet")
     pulls = tuple(own_command(f"weights pull {one}") for one in missing)
-    return Part(name, "embedded", "colour and layout", pulls)
+    return Part(name, "embedded", "colour, outline, texture, the pattern of a face", pulls)
 
 
 def captions() -> Part:

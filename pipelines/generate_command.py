@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import textwrap
@@ -20,6 +19,7 @@ from curation.optional import own_command
 from curation.stories.script import StoryScript, as_json
 from pipelines.generate_inputs import MARKER, check_folder, read_references, read_stories
 from pipelines.generate_progress import Progress
+from pipelines.only_run import only_run
 from pipelines.story_command import printable
 
 if TYPE_CHECKING:
@@ -252,21 +252,14 @@ def _generate(
             write_json(folder / "story.json", as_json(story))
             watcher = Progress(folder, StoryPage(folder, story, facts, Drift(loaded.embedder)), console)
             generator = StoryGenerator(loaded.models, loaded.memory(), settings, folder, watcher)
-            film = generator.run(story, references, num_shots=order.shots)
-            watcher.done()
+            try:
+                film = generator.run(story, references, num_shots=order.shots)
+                watcher.done()
+            except BaseException:
+                watcher.stopped()
+                raise
     console.print(f"Film: {film}\nPage: {folder / PAGE}")
     return film
-
-
-@contextmanager
-def only_run(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; a lock dies with its process, so nothing is left to clean up."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StopRun(f"{folder}: another run is at work here; wait for it or stop it") from error
-        yield
 
 
 @contextmanager

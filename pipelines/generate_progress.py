@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,15 @@ class Progress:
         """The film is there."""
         self._clear_previews()
         self._page.write(self._plans, self._finished)
+
+    def stopped(self) -> None:
+        """The command ends before the film is there: the page no longer waits for it."""
+        if self._status is not None:
+            self._status.stop()
+        if self._plans:
+            with suppress(Exception):  # what ended the command is told, not what it led to
+                self._clear_previews()
+                self._page.write(self._plans, self._finished, stopped=True)
 
     def _clear_previews(self) -> None:
         place = self._folder / "preview"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -80,6 +81,14 @@ def time_left(done: int, total: int, took_s: float, at_once: int = 1) -> str:
     return f"{word} {clock(left) if left < 60 else clock(60 * round(left / 60)).removesuffix(' 0 s')} left"
 
 
+def stage_at_work(group: Group, total: int, passed: Passed) -> str:
+    """`crop 1/4`: the first stage with work left and how many rows have passed it; "" for one or none."""
+    for stage in group.stages if len(group.stages) > 1 else ():
+        if (number := passed(stage)) < total:
+            return f"{stage} {number}/{total}"
+    return ""
+
+
 @contextlib.contextmanager
 def show_progress(
     console: Console, known: Mapping[str, Group], passed: Passed = lambda _: 0
@@ -94,7 +103,14 @@ def show_progress(
     if console.is_terminal:
         yield from _moving(console, known, passed)
     else:
-        yield _Log(console, known)
+        log, over = _Log(console, known, passed), threading.Event()
+        watch = threading.Thread(target=log.watch, args=(over,), name="progress", daemon=True)
+        watch.start()
+        try:
+            yield log
+        finally:
+            over.set()
+            watch.join()
 
 
 # -- a terminal ---------------------------------------------------------------------------------
@@ -133,10 +149,8 @@ class _Now(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         group, total = task.fields["group"], int(task.total or 0)
-        for stage in group.stages if len(group.stages) > 1 and not task.finished else ():
-            if (passed := self._passed(stage)) < total:
-                return Text(f"{stage} {passed}/{total}")
-        return Text(group.names, style="dim")
+        stage = None if task.finished else stage_at_work(group, total, self._passed)
+        return Text(stage) if stage else Text(group.names, style="dim")
 
 
 class _Bar(ProgressColumn):
@@ -169,23 +183,47 @@ class _Clock(ProgressColumn):
 
 
 class _Log:
-    """A line when a group is done, and once a minute in between if something has moved."""
+    """A line when a group is done, and once a minute in between, whether something has moved or not."""
 
-    def __init__(self, console: Console, known: Mapping[str, Group]) -> None:
-        self._console, self._known = console, known
+    def __init__(self, console: Console, known: Mapping[str, Group], passed: Passed) -> None:
+        self._console, self._known, self._passed = console, known, passed
         self._began: dict[str, float] = {}
         self._told = 0.0
+        self._now: tuple[str, int, int] | None = None
+        self._lock = threading.Lock()
 
     def __call__(self, names: str, done: int, total: int) -> None:
-        now, group = time.monotonic(), self._known[names]
-        if names not in self._began:
-            self._began[names] = self._told = now
-        took = now - self._began[names]
-        head = f"  step {group.number} of {group.of}, {group.names}:"
-        if done == total:
-            print_line(self._console, f"{head} {counted(total, group.unit)} in {clock(took)}")
-        elif now - self._told >= QUIET_S and done:
+        with self._lock:
+            now, group = time.monotonic(), self._known[names]
+            if names not in self._began:
+                self._began[names] = self._told = now
+            if done < total:
+                self._now = names, done, total
+                return
+            self._now = None
+            took = clock(now - self._began[names])
+            print_line(self._console, f"{self._head(group)} {counted(total, group.unit)} in {took}")
+
+    def watch(self, over: threading.Event) -> None:
+        """Say how far it is once a minute, until all is over."""
+        while not over.wait(min(1.0, QUIET_S)):
+            self.tell()
+
+    def tell(self) -> None:
+        """How far it is, unless that was said less than a minute ago."""
+        with self._lock:
+            now = time.monotonic()
+            if self._now is None or now - self._told < QUIET_S:
+                return
             self._told = now
-            left = time_left(done, total, took, os.cpu_count() or 1)
+            names, done, total = self._now
+            group, took = self._known[names], now - self._began[names]
             so_far = f"{done} of {counted(total, group.unit)} after {clock(took)}"
-            print_line(self._console, f"{head} {so_far}, {left}")
+            told = [so_far, time_left(done, total, took, os.cpu_count() or 1)]
+            if stage := stage_at_work(group, total, self._passed):
+                told.append(f"now {stage}")
+            print_line(self._console, f"{self._head(group)} {', '.join(filter(None, told))}")
+
+    @staticmethod
+    def _head(group: Group) -> str:
+        return f"  step {group.number} of {group.of}, {group.names}:"

@@ -8,11 +8,22 @@ from pathlib import Path
 
 from rich.table import Table
 
-from curation.query import canned, check_dataset, run_query
+from curation.query import QueryError, canned, check_dataset, run_query
 from pipelines.terminal import make_console, print_line, print_rows
 
 DEFAULT = Path("out/demo")
 MAX_ROWS = 100
+
+
+def one(words: list[str]) -> str | None:
+    """The query of a command line.
+
+    Raises:
+        QueryError: it was not put in quotes, so that the shell made several words of it.
+    """
+    if len(words) > 1:
+        raise QueryError('put the query in quotes: memento query "SELECT ..."')
+    return words[0] if words else None
 
 
 def main(sql: str | None, output: Path | None, *, as_csv: bool) -> None:

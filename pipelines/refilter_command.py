@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from curation.config import SettingsError, merge
+from curation.config import SettingsError, merge, parse_yaml
 from curation.presets import settings_of
 from curation.query import QueryError
 from curation.refilter import (
@@ -85,7 +84,7 @@ def parse_grid(grid: str) -> tuple[str, list[Any]]:
     name, equals, values = grid.partition("=")
     if not equals or not values:
         raise SettingsError(f"--grid {grid}: expected stage.setting=value,value,...")
-    return name, [yaml.safe_load(value) for value in values.split(",")]
+    return name, [parse_yaml(value, f"--grid {grid}") for value in values.split(",")]
 
 
 def grid_table(lines: list[WhatIf]) -> Table:

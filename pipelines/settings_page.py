@@ -9,7 +9,9 @@ import typing
 
 import yaml
 
+from curation.config import Dataset
 from curation.presets import PRESETS
+from curation.stages.sequences import Sequences
 from pipelines.curate import STEPS
 
 HEAD = """# Settings
@@ -31,6 +33,13 @@ changed setting reruns the stages that depend on it and no others (`memento cura
 This page is generated from the code; a test keeps it true.
 """
 
+PRESET_FIRST = (
+    "The preset of a run replaces the values that [the table of presets](#presets-of-sequences) lists, and "
+    f"your own settings replace the preset's. Films have the preset `{Dataset.preset}` unless another is "
+    "named, so its values count, not the ones here."
+)
+"""Said at the defaults of `sequences`."""
+
 
 def page() -> str:
     """The whole page as Markdown."""
@@ -40,6 +49,8 @@ def page() -> str:
             continue
         first = as_in_yaml(inspect.cleandoc(step.__doc__ or "").split("\n\n")[0].replace("\n", " "))
         parts.append(f"## {step.name}\n\n{first}\n\n| setting | default | meaning |\n|---|---|---|")
+        if step is Sequences:
+            parts[-1] = parts[-1].replace("\n| setting", f"\n{PRESET_FIRST}\n\n| setting", 1)
         for name, default, sentence in lines(step):
             parts[-1] += f"\n| `{name}` | {f'`{default}`' if default else ''} | {sentence} |"
         parts[-1] += "\n"

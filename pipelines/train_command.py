@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,7 @@ def main(order: Order, console: Console | None = None) -> list[Path]:
     console = console or Console(soft_wrap=True, markup=False, highlight=False)
     require_packages(say=console.print)
     from memento_model.distributed.launch import launched
+    from pipelines.only_run import only_run
     from pipelines.train_settings import configs
 
     asked = configs(order)
@@ -102,7 +104,8 @@ def main(order: Order, console: Console | None = None) -> list[Path]:
     made = []
     with launched(context_parallel=asked[0].scale.context_parallel) as world:
         for config in asked:
-            made.append(train(config, world, order.resume, console))
+            with only_run(Path(config.output) / config.expert) if world.is_first else nullcontext():
+                made.append(train(config, world, order.resume, console))
     tell_what_next(asked[0], console)
     return made
 
@@ -182,11 +185,16 @@ def make_demo(config: TrainConfig, console: Console) -> None:
 
 
 def train(config: TrainConfig, world: World, resume_mode: str, console: Console) -> Path:
-    """Train one expert; returns its last checkpoint."""
+    """Train one expert; returns its last checkpoint.
+
+    Raises:
+        KeyboardInterrupt: somebody stopped it; a single process leaves a checkpoint of the last step.
+    """
     from memento_model.training import state as train_state
     from memento_model.training.retell import write_retelling
     from memento_model.training.trainer import Feed, build, fit
     from memento_model.training.watch import Recorder
+    from pipelines.train_stop import stop_at_a_step
 
     folder = Path(config.output) / config.expert
     found = train_state.step_folders(folder)
@@ -213,9 +221,12 @@ def train(config: TrainConfig, world: World, resume_mode: str, console: Console)
             return found[-1]
     validation = Feed(inputs.validation, latents, config, world.device) if inputs.validation else None
     watch = Recorder(folder, say, validation=validation, paint=painter(run, validation or run.feed))
-    fit(run, watch, train_state.Checkpoints(folder, config.watch.keep_last))
+    with stop_at_a_step(world) as stopped:
+        fit(run, watch, train_state.Checkpoints(folder, config.watch.keep_last), stopped)
     last = train_state.step_folders(folder)[-1] if world.is_first else folder
     say(f"checkpoint: {last}")
+    if stopped():
+        raise KeyboardInterrupt
     if config.watch.sample_every:
         say(f"what it learned, in pictures: {folder / 'pictures'}")
     return last
@@ -232,7 +243,8 @@ def read(config: TrainConfig, world: World, console: Console) -> TrainInputs:
 
         def progress(what: str, done: int, total: int) -> None:
             if 4 * done // total > 4 * (done - 1) // total:  # four lines, however much there is
-                console.print(f"  encoding {what}: {done} of {total}")
+                unit = {"text": "batches of captions", "video": "clips"}[what]
+                console.print(f"  encoding {unit}: {done} of {total}")
 
         inputs, _ = fill_cache(config, inputs, progress=progress)
         for fault in inputs.faults:
@@ -298,6 +310,8 @@ def _told_model(run: Run) -> Any:
 
 def show_plan(config: TrainConfig, console: Console, *, whole: bool) -> None:
     """The estimated budget: two lines before a run, the table of all machines with `--plan`."""
+    from memento_model.training import config as fields
+    from memento_model.training import recipes
     from memento_model.training.budget import MACHINES, budget, cache_bytes, count
 
     counts = count(config)
@@ -315,6 +329,7 @@ def show_plan(config: TrainConfig, console: Console, *, whole: bool) -> None:
         f"{cache_bytes(config, 1000) / 2**30:.1f} GiB of disk for the cache of 1000 clips"
     )
     if whole:
+        console.print(f"what {config.name} sets: {recipes.__file__}\nall fields: {fields.__file__}")
         console.print(_plan_table(config))
     if whole and needs.total >= SMALL_GIB:
         for machine in MACHINES:

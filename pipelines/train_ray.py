@@ -33,6 +33,7 @@ def train_on_ray(configs: Sequence[TrainConfig], resume: str, console: Console) 
         StopRun: a process failed, with its line; or the cluster cannot be joined.
     """
     from curation.engine.cluster import cluster
+    from pipelines.only_run import only_run
 
     folder = Path(configs[0].output).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +41,8 @@ def train_on_ray(configs: Sequence[TrainConfig], resume: str, console: Console) 
     with cluster(folder) as place:
         console.print(f"running on {place}")
         for config in configs:
-            made.append(_train(with_absolute_paths(config), resume, console))
+            with only_run(folder / config.expert):  # here, so that it outlives processes that are lost
+                made.append(_train(with_absolute_paths(config), resume, console))
     return made
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmark.aggregate import MACRO, RecipeMismatch
-from benchmark.characters import MAP
 from benchmark.report.layout import shown
 from benchmark.report.schema import Cell, MethodFact, MetricFact, Number, ReportData, StoryFact
 from benchmark.statistics import compare
@@ -284,21 +283,13 @@ def _stories(a: ReportData, b: ReportData) -> Iterator[Change]:
 
 
 def _tellers(both: Sequence[tuple[StoryFact, StoryFact]]) -> Iterator[Change]:
-    """A map in the place of tags is another recipe, also where it says the same."""
+    """Who says it is another, and what is said the same: no number depends on that."""
     same = [(old, new) for old, new in both if _cast(old) == _cast(new)]
     changed = [(old, new) for old, new in same if old.characters_from != new.characters_from]
     for before, after in dict.fromkeys((old.characters_from, new.characters_from) for old, new in changed):
         keys = [o.key for o, n in changed if (o.characters_from, n.characters_from) == (before, after)]
         told = f"{before or 'tags'} became {after or 'tags'}, which says the same"
-        yield Change(
-            text=f"who is in which shot of {_some(keys)}: {told}",
-            in_recipe=_mapped(before) != _mapped(after),
-            casting=True,
-        )
-
-
-def _mapped(told: str) -> bool:
-    return told.startswith(MAP)
+        yield Change(text=f"who is in which shot of {_some(keys)}: {told}", casting=True)
 
 
 def _cast(story: StoryFact) -> list[list[str]]:

@@ -44,7 +44,7 @@ def fairness(
                 codec=_counted(f"{v.codec}, {v.pix_fmt}" for v in videos),
                 bitrate=_range([v.bitrate / 1e6 for v in videos if v.bitrate], "{:.2f}", " Mbit/s"),
                 matrix=_counted(v.matrix for v in videos),
-                prompts=f"{_PROMPTS.get(told, told) or 'not declared'}; scored against {against}",
+                prompts=f"{_PROMPTS.get(told, told) or 'not declared'}; scored against prompts {against}",
                 flags=_own_flags(method, videos, told, scored),
                 characters=characters,
             )
@@ -85,12 +85,12 @@ def _own_flags(method: MethodFact, videos: Sequence[Video], told: str, scored: s
         found.append(f"{copies} shots share their video with another shot")
     if told and told != scored:
         made, against = (_PROMPTS.get(form, form) for form in (told, scored))
-        found.append(f"made from {made} prompts, scored against {against} ones")
+        found.append(f"made from prompts {made}, scored against prompts {against}")
     return found
 
 
-_PROMPTS = {"storymem": "StoryMem's (original)", "memento": "Memento's (rewritten)"}
-"""An encoding of scripts -> how a reader knows its prompts."""
+_PROMPTS = {"storymem": "in StoryMem's form", "memento": "in Memento's form"}
+"""An encoding of scripts -> what a reader is told of its prompts, which may be anybody's."""
 _CONSTANT: Mapping[str, Callable[[Video], Any]] = {
     "frame rates": lambda v: f"{v.fps:.3g}",
     "sizes": lambda v: (v.height, v.width),

@@ -239,13 +239,16 @@ def _verdict(one: Ambiguity, methods: int, stories: int) -> tuple[str, str]:
 
 
 def _agreement(data: ReportData) -> dict[str, Any] | None:
+    """Correlations by pair of metrics; no names where there are too few stories, None without any at all."""
     if all(one.correlation is None for one in data.agreement):
         return None
+    if len(data.stories) < RANKED:
+        return {"names": [], "values": {}, "least": RANKED}
     names = list(dict.fromkeys([*(a.first for a in data.agreement), *(a.second for a in data.agreement)]))
     ordered = [metric.name for metric in data.metrics if metric.name in names]
     values = {(a.first, a.second): a for a in data.agreement}
     values |= {(b, a): found for (a, b), found in values.items()}
-    return {"names": ordered, "values": values}
+    return {"names": ordered, "values": values, "least": RANKED}
 
 
 def _worst(data: ReportData) -> list[dict[str, Any]]:
@@ -350,11 +353,16 @@ def _story_values(data: ReportData, story: StoryFact) -> list[tuple[MetricFact, 
 
 
 def _players(data: ReportData) -> Mapping[str, Any]:
-    """Story -> method -> shot -> [address, start, end] for the script; null for the file's end."""
+    """Story -> method -> shot -> [address, start, end, width] for the script; end is null for the file's."""
     return {
         slug(story.key): {
             str(i): {
-                stem: [video_url(video.path), round(video.start_s, 4), video.end_s and round(video.end_s, 4)]
+                stem: [
+                    video_url(video.path),
+                    round(video.start_s, 4),
+                    video.end_s and round(video.end_s, 4),
+                    video.width,
+                ]
                 for stem, video in method.videos.get(story.key, {}).items()
             }
             for i, method in enumerate(data.compared())

@@ -242,6 +242,10 @@ def page_plan(
     return {"study": study_id(key), **plan}
 
 
+def _told(value: Any) -> str:
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def study_id(key: Mapping[str, Any]) -> str:
     """Name of a study in the files of its raters; the same when raters are added."""
     return hashlib.sha256(f"study {key['secret']}".encode()).hexdigest()[:12]
@@ -278,7 +282,7 @@ def _key(
     Raises:
         StudyError: the folder holds something else.
     """
-    facts = {
+    facts: dict[str, Any] = {
         "methods": [s.method for s in submissions],
         "stories": list(common),
         "settings": {name: value for name, value in asdict(settings).items() if name != "raters"},
@@ -294,8 +298,16 @@ def _key(
         return key
     key = read_key(path)
     if other := [name for name, value in facts.items() if key.get(name) != value]:
+        there, now = key.get("settings", {}), facts["settings"]
+        differing = [
+            f"{name} {_told(there.get(name))} there, {_told(value)} now"
+            for name, value in now.items()
+            if there.get(name) != value
+        ]
+        told = f" ({'; '.join(differing)})" if differing else ""
         raise StudyError(
-            f"{folder}: holds a study of other {', '.join(other)}: choose another --output, or remove it"
+            f"{folder}: holds a study of other {', '.join(other)}{told}: "
+            "choose another --output, or remove it"
         )
     return key
 

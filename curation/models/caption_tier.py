@@ -19,8 +19,8 @@ from curation.models.chat_captioner import ChatCaptioner
 from curation.models.describer import Describer
 from curation.models.endpoint import EndpointSettings
 from curation.models.vllm_client import VllmSettings, obstacle
-from curation.models.vllm_process import gpus_here
-from curation.optional import MissingExtra, available, install_command
+from curation.models.vllm_process import gpus_here, without_vllm
+from curation.optional import MissingExtra, available
 from curation.weights import WeightsMissing
 
 Tier = Literal["auto", "describe", "vllm", "openai"]
@@ -73,7 +73,7 @@ def revision_here(settings: VllmSettings) -> str:
         MissingExtra: vLLM is not installed.
     """
     if not available("vllm"):
-        raise MissingExtra(f"vLLM is not installed; install it with: {install_command('caption')}")
+        raise MissingExtra(without_vllm())
     folder = repositories.resolve(settings.model, settings.revision, allow_download=settings.allow_download)
     return repositories.revision_of(folder)
 

@@ -136,7 +136,7 @@ class VllmClient:
 
     def __init__(self, settings: VllmSettings) -> None:
         if not available("vllm"):
-            raise MissingExtra(f"vLLM is not installed; install it with: {install_command('caption')}")
+            raise MissingExtra(vllm_process.without_vllm())
         self.settings = settings
         self.folder = repositories.resolve(
             settings.model, settings.revision, allow_download=settings.allow_download

@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from curation.optional import install_command
+
 ENVIRONMENT = {
     # A forked engine inherits the locks of Ray's, FFmpeg's and our own threads.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
@@ -46,6 +48,16 @@ def prepare_environment() -> None:
 def gpus_here() -> int:
     """GPUs of this machine by their device files; nothing is imported or started."""
     return len(glob.glob("/dev/nvidia[0-9]*")) or len(glob.glob("/dev/dri/renderD*") if _rocm() else [])
+
+
+def without_vllm() -> str:
+    """What to do where vLLM was asked for and is not installed; without a GPU it is gigabytes for nothing."""
+    if gpus_here():
+        return f"vLLM is not installed; install it with: {install_command('caption')}"
+    return (
+        "vLLM needs a GPU, and none is here (nor vLLM); let a server write the captions (--endpoint URL), or "
+        "the embedded describer (--captioner describe)"
+    )
 
 
 def _rocm() -> bool:

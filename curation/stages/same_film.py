@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from curation.engine.stage import KEPT, REJECTED, Fold, Row
+from curation.engine.stage import FAILED, KEPT, REJECTED, Fold, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,3 +29,16 @@ class SameFilm(Fold):
                 first[film] = row["path"]
             out.append(row)
         return out
+
+
+def with_failed_copies(rows: list[Row]) -> list[Row]:
+    """Film rows in which a copy of a file that proved unusable has failed like it, not been rejected."""
+    failed = {row["film_id"]: row for row in rows if row["status"] == FAILED and row["film_id"]}
+    out = []
+    for row in rows:
+        original = failed.get(row["film_id"])
+        if original is not None and row["stage"] == SameFilm.name:
+            detail = f"{original['detail']} ({row['detail']})"
+            row = {**row, **{c: original[c] for c in ("status", "stage", "reason")}, "detail": detail}
+        out.append(row)
+    return out

@@ -15,6 +15,7 @@ from curation.engine.stage import KEPT, Fold, Folder, Row, Stage, Worker
 from curation.shots import measure
 from curation.shots.scan_stills import Still, StillSettings, save_stills, still_picture
 from curation.shots.signals import Signals
+from curation.stages.same_film import with_failed_copies
 from curation.video import tiny
 from curation.video.decode import ROTATE, decode_span
 
@@ -299,7 +300,7 @@ class ToFilms(Fold):
         films: dict[Any, list[Row]] = {}
         for row in rows:
             films.setdefault((row["film_id"], row["path"]), []).append(row)
-        return [_film(parts) for parts in films.values()]
+        return with_failed_copies([_film(parts) for parts in films.values()])
 
 
 def _film(parts: list[Row]) -> Row:

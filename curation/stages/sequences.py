@@ -226,6 +226,11 @@ def clip_ticks(shots: Shots, window: Window) -> int:
 # -- film rows to sequence rows -----------------------------------------------------------------
 
 
+SHORT_S = 8
+SHORTER = f"--set sequences.min_window_s={SHORT_S} --set sequences.min_clips=2"
+"""Settings under which short films give something, too."""
+
+
 def film_verdict(row: Row) -> tuple[str, str | None, str | None]:
     """(status, reason, detail) of a film after packing: rejected as `no_sequence` if it gave no window."""
     if row["status"] != KEPT or row["windows"]:
@@ -241,6 +246,8 @@ def film_verdict(row: Row) -> tuple[str, str | None, str | None]:
     advice = "no preset keeps anything of it"
     if length < shortest:
         advice = f"the film lasts {length:.1f} s, a sequence at least {shortest:.0f} s in every preset"
+        if length >= SHORT_S:
+            advice += f"; shorter ones: {SHORTER}"
     if helps:
         advice = "would keep something: " + ", ".join(
             f"preset {p['preset']} ({p['num_sequences']} of {p['covered_s']:.1f} s)" for p in helps

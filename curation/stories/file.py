@@ -13,6 +13,7 @@ from typing import Any
 ERROR, WARNING, NOTE = "error", "warning", "note"
 MAX_BYTES = 4 << 20
 """A story of 300 long shots is 0.3 MB; what is larger than this is no story script."""
+_JSON5_LINE = re.compile(r"'?line (\d+)")
 MAX_JSON5_BYTES = 256 << 10
 """JSON5 is read at about 30 KB a second, so more of it is refused than waited for."""
 
@@ -94,7 +95,7 @@ def parse_story_text(text: str) -> tuple[Any, list[StoryFault]]:
     except ValueError as error:
         value, problem = _parse_json5(text, pairs)
         if problem:
-            return None, [_error(f"is neither JSON ({_json_problem(error)}) nor JSON5 ({problem})")]
+            return None, [_error(_no_json(error, problem, text))]
         faults.append(StoryFault(WARNING, "", "is JSON5 (comments, trailing commas): other tools want JSON"))
     for key in dict.fromkeys(twice):
         line = f"key {short(key)} is given twice in one object: the last one counts, remove the other"
@@ -118,10 +119,17 @@ def _parse_json5(text: str, pairs: Any) -> tuple[Any, str]:
         return None, short(re.sub(r"^<string>:(\d+)", r"line \1:", str(error)), 120)
 
 
-def _json_problem(error: ValueError) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"line {error.lineno}, column {error.colno}: {error.msg}"
-    return short(str(error), 120)
+def _no_json(error: ValueError, problem: str, text: str) -> str:
+    """What is wrong and where: as JSON, or as JSON5 where reading it came further or was not tried."""
+    if not isinstance(error, json.JSONDecodeError):
+        return f"is not JSON: {short(str(error), 120)}"
+    line = _JSON5_LINE.match(problem)
+    if not line or int(line[1]) > error.lineno:
+        return f"is neither JSON (line {error.lineno}, column {error.colno}) nor JSON5 ({problem})"
+    around = text.splitlines()[error.lineno - 1 :][:1] or [""]
+    shown = around[0][max(0, error.colno - 31) : error.colno + 29].strip()
+    place = f"line {error.lineno}, column {error.colno}"
+    return f"is not JSON: {error.msg} at or before {place}: {short(shown, 80)}"
 
 
 def _finite(value: Any) -> bool:

@@ -70,14 +70,14 @@ def _cosine(left_d: Tensor, right_d: Tensor) -> float:
 
 
 def chart(likenesses: Sequence[Likeness]) -> dict[str, Any] | None:
-    """What the page needs to draw the curves; None for fewer than two shots.
+    """What the page needs to draw the curves; None for fewer than three shots, whose one point is no curve.
 
     Returns:
         `lines`: for either curve its points (x, y, value, stem); `ticks`: (y, value); `stems`: (x, stem).
     """
-    values = [v for one in likenesses for v in (one.to_first, one.to_previous) if v is not None]
-    if not values:
+    if len(likenesses) < 3:
         return None
+    values = [v for one in likenesses for v in (one.to_first, one.to_previous) if v is not None]
     low = min(0.9, np.floor(min(values) * 10) / 10)
     x_of = np.linspace(LEFT + 8, WIDTH - RIGHT - 8, len(likenesses))
 

@@ -222,7 +222,7 @@ def make_compat(sources: Sources, mode: Mode, asked: Mapping[str, Any]) -> Compa
     told = sources.told.get("compat")
     names = {f.name for f in dataclasses.fields(Compat)}
     made = {k: v for k, v in told.items() if k in names} if isinstance(told, Mapping) else {}
-    if sources.told.get("train_base"):
+    if sources.random or sources.told.get("train_base"):
         made["tm2v_cfg_bonus"] = 0.0  # see `Trained.guided`
     if mode == "storymem":
         made |= {"memory_positions": "storymem", "drop_repeated_first_frame": True}

@@ -67,7 +67,12 @@ class StoryPage:
         self._template = _environment().get_template("story.html")
 
     def write(
-        self, plans: Sequence[ShotPlan], finished: Collection[str], preview: Path | None = None
+        self,
+        plans: Sequence[ShotPlan],
+        finished: Collection[str],
+        preview: Path | None = None,
+        *,
+        stopped: bool = False,
     ) -> None:
         """Write the page, whole or not at all.
 
@@ -78,6 +83,7 @@ class StoryPage:
             plans: the shots to be made.
             finished: stems of those that are.
             preview: picture of the shot in work.
+            stopped: nobody is at work any more; else a page that is not complete renews itself.
         """
         done = [plan for plan in plans if plan.stem in finished]
         likenesses = self._drift.measure([self._look(plan.stem) for plan in done])
@@ -90,7 +96,8 @@ class StoryPage:
             num_done=len(done),
             num_shots=len(plans),
             num_waiting=len(self._story.shots) - len(plans),
-            complete=len(done) == len(plans),
+            complete=len(done) == len(plans) and not stopped,
+            stopped=stopped,
             seconds=self._seconds(plans),
             film=FILM,
             references=sorted(p.name for p in (self._folder / REFERENCES).glob("[0-9][0-9].png")),

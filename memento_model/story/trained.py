@@ -47,8 +47,9 @@ class Trained:
         num_drawn: frames of a drawn memory.
         attention: None where the training does not tell.
         reconstructs: whether a reconstruction slot was trained.
-        guided: whether guidance has something to lead away from: weights that were trained from nothing have
-            never seen Wan's negative prompt, and guidance makes their pictures dark or glaring.
+        guided: whether guidance has something to lead away from: random weights, and those that were
+            trained from nothing, have never seen Wan's negative prompt, and guidance makes their pictures
+            dark or glaring.
         compat: switches that the training tells.
     """
 
@@ -74,7 +75,10 @@ def how_trained(sources: Sources) -> Trained:
     told = {e: said for e, one in sources.trainable.items() if (said := trained_as(one).get(e))}
     if not told:
         queries = [_has_queries(sources, expert) for expert in EXPERTS if expert in sources.trainable]
-        return Trained(memory=None if not queries else "queries" if any(queries) else "storymem")
+        return Trained(
+            memory=None if not queries else "queries" if any(queries) else "storymem",
+            guided=not sources.random,
+        )
     first, *others = told.values()
     for other in others:
         if differing := [name for name in first if first[name] != other.get(name)]:

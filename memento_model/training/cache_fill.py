@@ -136,12 +136,15 @@ def fill(
     clips = _clip_jobs(folder, plan, contents, key, options, mended)
     faults: dict[str, str] = {}
     for what, jobs in (("text", texts), ("video", clips)):
-        for number, done in enumerate(_run(jobs, folder, key, encoders, options), 1):
+        number, total = 0, sum(job.name != GREY for job in jobs)  # grey is no clip of anybody
+        for done in _run(jobs, folder, key, encoders, options):
             if done.stop:
                 raise DataError(done.stop)
             if done.fault:
                 faults[done.name] = done.fault
-            progress(what, number, len(jobs))
+            if done.name != GREY:
+                number += 1
+                progress(what, number, total)
     bad = frozenset(path for path, content in contents.items() if content in faults)
     kept = {files.clip_path(folder, key, contents[p]) for p in plan.clips if p not in bad}
     index, _ = files.text_index(folder, key)

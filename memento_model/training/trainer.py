@@ -10,7 +10,7 @@ by one process (or one group of them that shares its tokens), one after the othe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -180,22 +180,25 @@ class Keeper(Protocol):
         """Wait until everything is written."""
 
 
-def fit(run: Run, watch: Watch, keeper: Keeper) -> None:
-    """Train to the last step.
+def fit(run: Run, watch: Watch, keeper: Keeper, stopped: Callable[[], bool] = lambda: False) -> None:
+    """Train to the last step, or to the first after which `stopped` says so.
 
     Args:
         run: new, or brought back by `memento_model.training.state.resume`.
         watch: told after every step.
         keeper: asked for a checkpoint every `save_every` steps and at the end.
+        stopped: asked after every step; the same on all processes.
     """
     every = run.config.watch.save_every
     run.transformer.train()
     watch.begin(run)
-    while run.step < run.config.steps:
+    stop = False
+    while run.step < run.config.steps and not stop:
         run.world.meet(f"step {run.step + 1}")
         done = train_step(run)
         watch.step(run, done)
-        if run.step % every == 0 or run.step == run.config.steps:
+        stop = stopped()
+        if stop or run.step % every == 0 or run.step == run.config.steps:
             keeper.save(run)
     keeper.finish()
     watch.end(run)

@@ -231,7 +231,7 @@ def test_fairness_says_what_differs(data):
     assert rows["gaps"].flags == ["2 shots are missing"]
     assert rows["gaps"].characters == "tags of the prompts"
     assert rows["near"].flags == []
-    assert rows["near"].prompts == "not declared; scored against StoryMem's (original)"
+    assert rows["near"].prompts == "not declared; scored against prompts in StoryMem's form"
     same = evaluations.evaluation(STORIES, {"a": {}})
     clips = same.methods[0].submission.clips
     copied = {key: dict.fromkeys(shots, next(iter(shots.values()))) for key, shots in clips.items()}

@@ -174,7 +174,9 @@ def test_without_weights_the_page_says_what_would_bring_them():
     # Not in the cells, below the table and in the manifest as well.
     assert text.count("not found: memento weights pull clip-b32") == 1
     assert "needs clip-l14 and aes-mlp" in text
-    assert text.count('href="#unavailable"') > len(("viclip-b16", "clip-b32", "clip-l14", "dinov2-b14"))
+    for scores in re.findall(r'<table class="scores">.*?</table>', text, re.DOTALL):
+        assert "unavailable</a>" not in scores  # a line for all, where nothing could be computed
+    assert "None of these columns could be computed here" in text
     assert "Similarity of shots is unavailable" in text
     told = "Columns of preset memento: none could be computed here"
     assert text.index("Numbers that need no learned encoder") < text.index(told)
@@ -191,6 +193,17 @@ def test_one_method_and_one_story_make_a_page():
     assert "in bold need several stories" in text
     assert "1 story, 1 shot &middot;" in text
     assert 'id="differences"' not in text
+
+
+def test_correlations_need_as_many_stories_as_ranks():
+    few = {f"s{n}": made.story(f"s{n}", (2, 2)) for n in range(5)}
+    methods = {"a": {}, "b": {"spread": 0.9}, "c": {"spread": 0.2}}
+    text = page(report_data(evaluations.evaluation(few, methods), pictures=False))
+    assert "Not told of 5 stories: as for ranks, fewer than 6 cannot tell" in text
+    assert 'class="heat signed"' not in text
+    enough = {**few, "s5": made.story("s5", (2, 2))}
+    text = page(report_data(evaluations.evaluation(enough, methods), pictures=False))
+    assert 'class="heat signed"' in text
 
 
 def test_heat_maps_are_bounded_and_said_to_be(data, monkeypatch):
@@ -264,8 +277,8 @@ def test_pictures_are_of_the_right_frames(filmed):
     assert all(len(pair.pictures) == 2 and all(pair.pictures) for pair in data.worst_pairs)
     text = page(data)
     players = json.loads(re.search(r'id="players">(.*?)</script>', text, re.S)[1])
-    assert players["tale"]["1"]["01_02"] == ["./far/tale.mp4", 0.75, 1.5]
-    assert players["tale"]["0"]["01_02"] == ["./near/tale/01_02.mp4", 0.0, None]
+    assert players["tale"]["1"]["01_02"] == ["./far/tale.mp4", 0.75, 1.5, 160]  # width of a fair poster
+    assert players["tale"]["0"]["01_02"] == ["./near/tale/01_02.mp4", 0.0, None, 160]
     assert all((root / unquote(shot[0])).exists() for m in players["tale"].values() for shot in m.values())
 
 

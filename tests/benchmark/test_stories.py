@@ -5,7 +5,14 @@ from collections import Counter
 
 import pytest
 
-from benchmark.characters import CharacterMapError, character_map_value, read_character_map
+from benchmark.characters import (
+    CharacterMapError,
+    character_map_value,
+    mapped,
+    read_character_map,
+    told_by,
+    with_characters,
+)
 from benchmark.stories import ShotKey, bare_name, load_stories, load_story, resolve_story
 from curation.stories.script import StoryError
 from tests.benchmark import made
@@ -97,6 +104,7 @@ def test_character_map(tmp_path):
     path.write_text(json.dumps(value))
     read = read_character_map(path, stories)
     assert read.characters == {"tale": stories["tale"].characters()}
+    assert mapped(with_characters(stories, read)) == {}  # what the tags say too decides no number
     assert read.reviewers == {"tale": "ab"}
     value["stories"]["tale"]["characters"] = {"Person A": ["01_09", 3], "Person B": [], "C": ["01_01"] * 2}
     value["stories"]["saga"] = {}
@@ -112,3 +120,10 @@ def test_character_map(tmp_path):
     path.write_text("[]")
     with pytest.raises(CharacterMapError, match="memento-characters/1"):
         read_character_map(path, stories)
+
+
+def test_tags_that_do_not_count_are_told():
+    prompt = "global caption: [Subject A]: a bear; shot caption: [Subject A] and [Subject B] walk."
+    told = told_by(made.story(layout=(1,), prompts=[prompt]))
+    assert told == "nobody: tags of Subject; only Person, Animal, Vehicle, Group, Object count without a map"
+    assert told_by(made.story(layout=(1,), prompts=["A bear walks."])) == "nobody: no tags"

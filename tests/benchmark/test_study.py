@@ -164,7 +164,7 @@ def test_making_it_again_goes_on_and_writes_no_film_twice(folder, submissions):
 
 
 def test_another_study_or_other_files_in_the_folder_are_refused(folder, submissions, tmp_path):
-    with pytest.raises(StudyError, match="study of other settings"):
+    with pytest.raises(StudyError, match=r"other settings \(seed 0 there, 1 now\): choose"):
         make_study(submissions, stories(), folder, StudySettings(raters=4, checks=2, seed=1))
     (tmp_path / "thesis.doc").touch()
     with pytest.raises(StudyError, match="not empty and no study"):

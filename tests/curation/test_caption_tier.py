@@ -9,7 +9,7 @@ import pytest
 
 from curation.config import SettingsError, build
 from curation.engine.stage import StopRun
-from curation.models import caption_tier
+from curation.models import caption_tier, vllm_process
 from curation.models.caption_tier import Lazily
 from curation.models.chat_captioner import ChatCaptioner
 from curation.models.describer import Describer
@@ -114,8 +114,13 @@ def test_a_worker_that_waits_holds_little_and_an_engine_its_gpus(monkeypatch):
 
 def test_without_vllm_it_is_said_before_anything_starts(monkeypatch):
     monkeypatch.setattr(caption_tier, "available", lambda package: False)
+    monkeypatch.setattr(vllm_process, "gpus_here", lambda: 1)
     with pytest.raises(MissingExtra, match="vLLM is not installed; install it with"):
         Captions(captioner="vllm").settled()
+    monkeypatch.setattr(vllm_process, "gpus_here", lambda: 0)
+    with pytest.raises(MissingExtra, match=r"^vLLM needs a GPU, and none is here.*--endpoint URL") as caught:
+        Captions(captioner="vllm").settled()
+    assert "install" not in str(caught.value)
 
 
 def test_nothing_is_built_before_a_row_needs_it_and_a_failure_is_told_once(monkeypatch):

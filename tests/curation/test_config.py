@@ -128,6 +128,30 @@ def test_overrides_are_yaml_values():
         parse_overrides(["a.x=[1"])
 
 
+@pytest.mark.parametrize("text", ["5:40", "1:05", "0:30", "5:400", "1:2:3.5", "010", "08", "[1, 5:40]"])
+def test_numbers_that_yaml_versions_read_differently_are_refused(text):
+    with pytest.raises(SettingsError, match=r"--set a\.x=.* is no decimal number .* needs quotes") as caught:
+        parse_overrides([f"a.x={text}"])
+    assert ("separated by commas" in str(caught.value)) == (":" in text)
+
+
+def test_numbers_in_base_60_are_refused_in_the_file_too(tmp_path):
+    path = tmp_path / "datasets.yaml"
+    path.write_text(HEAD + "    films: x\n    stages: {sequences: {max_window_s: 1:05}}\n")
+    with pytest.raises(SettingsError, match="line 5, column 40: 1:05 is no decimal number"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e3", 1000.0), ("-2.5e-2", -0.025), (".5", 0.5), ("1_000", 1000), ("0x10", 16), ("0", 0), ("0.5", 0.5),
+     ("'5:40'", "5:40"), ("'010'", "010"), ("model:1", "model:1"), ("1e3x", "1e3x")],
+)  # fmt: skip
+def test_numbers_are_what_they_look_like(text, value):
+    (found,) = parse_overrides([f"a.x={text}"])["a"].values()
+    assert (found, type(found)) == (value, type(value))
+
+
 def test_off_is_a_word_and_still_a_truth_value_where_one_is_wanted():
     def captions(*items):
         (made,) = configure([Captions], parse_overrides(f"captions.{item}" for item in items), "here")

@@ -13,6 +13,8 @@ from curation.engine.stage import KEPT, REJECTED, BadInput, plan
 from curation.engine.store import Store
 from curation.stages.ingest import Identify, Ingest
 from curation.stages.same_film import SameFilm
+from curation.stages.scan import Scan, ToFilms, ToSegments
+from curation.stages.titles import Titles
 from curation.video.decode import decode_span, to_bgr
 from curation.video.probe import probe
 from tests import odd_inputs
@@ -111,6 +113,21 @@ def test_copies_are_one_film(tmp_path):
     copy = found["b copy.mp4"]
     assert (copy["status"], copy["reason"]) == (REJECTED, "same_film")
     assert copy["detail"].endswith("a.mp4")
+
+
+def test_a_copy_of_an_unusable_file_has_failed_like_it(tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (folder / name).write_bytes(b"%PDF-1.7 no film at all" * 99)
+    steps = plan([Identify(), SameFilm(), Ingest(), ToSegments(), Scan(), Titles(), ToFilms()], rows.SOURCE)
+    found = run(steps, discover([str(folder)], "CC0-1.0"), Store(tmp_path / ".work"), on_ray=False)
+    first, copy = found.tables["film"]
+    assert (first["status"], first["stage"]) == (STATUS_FAILED, "ingest")
+    assert [copy[c] for c in ("status", "stage", "reason")] == [
+        first[c] for c in ("status", "stage", "reason")
+    ]
+    assert copy["detail"] == f"{first['detail']} (the same bytes as {folder / 'a.mp4'})"
 
 
 def test_folder_that_holds_itself_ends(tmp_path):

@@ -84,6 +84,7 @@ def test_relative_folders(made: Path, monkeypatch) -> None:
         ("SELECT nothing FROM clips", "nothing"),
         ("SELEC 1", "syntax error"),
         ("SELECT 1,\n  nothing,\n 2 FROM clips", "nothing"),
+        ("SELECT 1; SELECT 2", "several queries in one: only the last would be answered; ask one at a time"),
     ],
 )
 def test_mistakes_are_one_line(made: Path, query: str, told: str) -> None:
@@ -105,6 +106,11 @@ def test_damaged_tables(made: Path, tmp_path: Path) -> None:
     (tmp_path / "tables" / "films.parquet").write_bytes(b"no parquet")
     with pytest.raises(QueryError, match="cannot be read"):
         connect(tmp_path)
+
+
+def test_a_query_may_need_statements_before_it(made: Path) -> None:
+    told = run_query(made, "CREATE TABLE t AS SELECT clip_id FROM clips; SELECT count(*) FROM t; ")
+    assert told.rows == [(8,)]
 
 
 def test_statements_change_nothing_in_the_set(made: Path) -> None:

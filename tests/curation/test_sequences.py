@@ -1,4 +1,5 @@
 import itertools
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -7,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation import rows
+from curation.config import merge, parse_overrides
 from curation.engine.stage import KEPT, REJECTED, plan
-from curation.presets import PRESETS
+from curation.presets import PRESETS, settings_of
 from curation.stages.sequences import (
     Sequences,
     ToSequences,
@@ -193,7 +195,13 @@ def test_film_verdict_says_why_and_what_would_help(tmp_path):
 def test_a_film_shorter_than_any_sequence_is_told_so(tmp_path):
     detail = film_verdict(sequenced(usable(film([6] * 2)), tmp_path))[2]
 
-    assert "the film lasts 12.0 s, a sequence at least 30 s in every preset" in detail
+    assert "the film lasts 12.0 s, a sequence at least 30 s in every preset; shorter ones: --set" in detail
+    told = parse_overrides(re.findall(r"--set (\S+)", detail))["sequences"]
+    shorter = tmp_path / "shorter"
+    shorter.mkdir()
+    made = sequenced(usable(film([6] * 2)), shorter, **merge(settings_of("paper-table"), told))
+    assert film_verdict(made)[0] == KEPT
+    assert len(made["windows"]) == 1
 
 
 def test_film_verdict_leaves_others_alone(tmp_path):

@@ -127,7 +127,7 @@ def test_a_title_leaves_no_room(scored, name):
 @pytest.mark.parametrize("name", ["plain", "subtitle", "sign"])
 def test_other_shots_keep_theirs(scored, name):
     assert scored[name]["text_free_share"] > 0.6
-    assert Filters().verdict(scored[name], None)["usable"]
+    assert list(Filters().faults({"shot_scores": [scored[name]], "aesthetics": [None]})) == [None]
 
 
 def test_writing_of_the_scene_takes_nothing_away(scored):

@@ -36,6 +36,18 @@ def test_solver_equals_the_reference(golden, run):
         assert (state - golden[f"{tag}.states"][index + 1]).abs().max() <= 1e-5, index
 
 
+@pytest.mark.parametrize("steps", [1, 89, 300, 1000])
+@pytest.mark.parametrize("shift", [5.0, 12.0])
+def test_grids_with_equal_timesteps_are_solved_to_the_end(steps, shift):
+    pytest.importorskip("diffusers")
+    clean, noise = torch.randn(2, 1, 2, 2, 2, 2, generator=torch.Generator().manual_seed(0))
+    solver = flow.unipc(steps, shift)
+    state = flow.mix(clean, noise, float(solver.sigmas[0]))
+    for timestep in solver.timesteps:
+        state = solver.step(flow.velocity(clean, noise), timestep, state).prev_sample
+    assert torch.allclose(state, clean, atol=1e-4)
+
+
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run["tag"])
 def test_our_grid_is_the_solvers(golden, run):
     sigmas = flow.sigma_grid(run["steps"], run["shift"])

@@ -165,7 +165,9 @@ def test_nothing_is_encoded_twice_and_each_video_is_decoded_once(
     monkeypatch.setattr(
         cache_fill, "read_frames", lambda *a, read=cache_fill.read_frames: reads.append(a[0]) or read(*a)
     )
-    inputs, done = fill_cache(run, read_inputs(run))
+    told = []
+    inputs, done = fill_cache(run, read_inputs(run), progress=lambda *it: told.append(it))
+    assert [it for it in told if it[0] == "video"] == [("video", n, 6) for n in range(1, 7)]
     assert sorted(reads) == sorted({c.path for s in inputs.train for c in s.clips})
     assert (done.made_clips, done.reused_clips, done.reused_prompts) == (6, 0, 0)
     calls = counting.calls

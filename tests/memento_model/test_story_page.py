@@ -210,6 +210,15 @@ def test_drift_is_the_likeness_of_pictures(tmp_path):
     assert [stem for _, _, _, stem in drawn["lines"]["to_first"]] == ["b", "c"]
     assert drawn["lines"]["to_first"][0][1] < drawn["lines"]["to_first"][1][1]  # likelier is higher up
     assert chart([first]) is None
+    assert chart([first, same]) is None
+
+
+def test_two_shots_have_a_line_for_their_likeness_and_no_empty_chart(tmp_path):
+    page, watcher = made(tmp_path, story(2))
+    page.write(watcher.plans, watcher.records)
+    read = Read((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert "01_02 is like 01_01 by" in read.text
+    assert "svg" not in read.tags
 
 
 def test_switches_that_differ_are_told():

@@ -22,6 +22,7 @@ from memento_model.distributed.offload import Copies, make_lean
 from memento_model.nn.lora import inject_lora, lora_layers
 from memento_model.nn.rope import _known_turns
 from memento_model.nn.transformer import MementoTransformer
+from memento_model.training import recipes
 from memento_model.training.budget import (
     MACHINES,
     MARGIN,
@@ -160,6 +161,7 @@ def test_the_plan_says_what_its_numbers_are(monkeypatch):
         assert "…" not in text  # nothing is cut
         rows = [line for line in text.splitlines() if line.startswith("│")]
         assert max(map(len, rows)) <= max(width, 66)
+        assert f"what low_noise_480p sets: {recipes.__file__}\n" in text
         assert all(name in text for name in ("1x24gb", "8x80gb", "scale.checkpoint_activations"))
         assert "memento train low_noise_480p --memory 1x24gb\n" in text
         assert "torchrun --nproc-per-node 8 $(which memento) train low_noise_480p --memory 8x80gb\n" in text

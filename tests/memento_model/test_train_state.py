@@ -67,6 +67,17 @@ def test_going_on_equals_never_having_stopped(tmp_path, expert):
         same(one[part], other[part])
 
 
+def test_stopped_between_checkpoints_it_goes_on_to_the_same_bits(tmp_path):
+    base = config(scale=ODD, steps=4, watch=replace(config().watch, save_every=99))
+    straight = trained(tmp_path / "a", 4, base)
+    run = run_of(base)
+    fit(run, Quiet(), Checkpoints(tmp_path / "b", 9), lambda: run.step == 3)
+    assert [place.name for place in step_folders(tmp_path / "b")] == ["step-000003"]
+    parted = trained(tmp_path / "b", 4, base)
+    for part in ("step", "count", "model", "optimizer"):
+        same(state(straight)[part], state(parted)[part])
+
+
 KILLED = """
     import sys
     from pathlib import Path

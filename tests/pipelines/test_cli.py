@@ -8,7 +8,9 @@ from collections import Counter
 import pytest
 from typer.testing import CliRunner
 
+from curation.config import SettingsError
 from pipelines.cli import app
+from pipelines.refilter_command import parse_grid
 from tests.support import REPOSITORY
 
 
@@ -45,6 +47,10 @@ def test_every_command_has_few_options():
         (["curate", "demo", "--set", "max_shake=1"], "expected stage.setting=value"),
         (["query", "overview", "-o", "nowhere"], "nowhere: no published dataset"),
         (["query", "-o", "nowhere"], "nowhere: no published dataset"),
+        (
+            ["query", "SELECT", "sequence_id", "FROM", "clips"],
+            'put the query in quotes: memento query "SELECT',
+        ),
         (["curate", "demo", "--set", "filters.max_shake=[1"], "--set filters.max_shake=[1: line 1, column 1"),
         (["refilter", "-o", "nowhere"], "nowhere: no published dataset"),
         (["weights", "pull", "yolox_nanno"], "did you mean 'yolox_nano'"),
@@ -184,3 +190,12 @@ def test_nested_settings_are_listed_with_their_dotted_names_and_defaults_as_yaml
     assert "| `text.pad` | `0.12` |" in text
     for line in ("| `text_model` | `''` |", "| `find_marks` | `true` |", "| `groups` | `[person, animal,"):
         assert line in text
+
+
+def test_a_grid_takes_its_values_as_they_look():
+    assert parse_grid("filters.min_sharpness=5,40,1e3,null") == (
+        "filters.min_sharpness",
+        [5, 40, 1000.0, None],
+    )
+    with pytest.raises(SettingsError, match=r"^--grid filters\.min_sharpness=5:40: .*separated by commas"):
+        parse_grid("filters.min_sharpness=5:40")

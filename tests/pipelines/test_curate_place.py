@@ -14,8 +14,8 @@ from rich.console import Console
 from curation.engine import cluster as engine_cluster
 from curation.engine.cluster import NoLocalRay
 from curation.engine.stage import StopRun
-from pipelines import curate_place
-from pipelines.curate import curate, prepare, resolve
+from pipelines import curate_command, curate_place
+from pipelines.curate import curate, only_run, prepare, resolve
 from pipelines.curate_place import LOOP, footage_left, length_of, place_to_run, why_loop
 from tests.curation.tiny_film import write_film
 from tests.support import REPOSITORY
@@ -137,3 +137,36 @@ def test_a_named_cluster_that_is_not_there_ends_the_run(job, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(StopRun, match="no Ray cluster answers there"):
         place(job, prepare(job))
+
+
+def test_a_busy_folder_is_left_alone_before_anything_costly_starts(film, tmp_path, monkeypatch):
+    """And the lock is held while Ray starts and during the run."""
+    order = dict(
+        config=REPOSITORY / "datasets.yaml", output=tmp_path / "set", preset=None, settings={},
+        explain_only=False, on_ray=None,
+    )  # fmt: skip
+    job = resolve([str(film)], order["config"], output=tmp_path / "set")
+    began = []
+
+    def busy() -> bool:
+        try:
+            with only_run(job):
+                return False
+        except StopRun:
+            return True
+
+    @contextlib.contextmanager
+    def costly(*_, **__):
+        began.append(("place", busy()))
+        yield False, LOOP
+
+    monkeypatch.setattr(curate_command, "place_to_run", costly)
+    monkeypatch.setattr(curate_command, "curate_locked", lambda *_, **__: began.append(("run", busy())))
+    monkeypatch.setattr(curate_command, "show_report", lambda *_: None)
+    prepare(job)
+    with only_run(job), pytest.raises(StopRun, match="another run is at work here"):
+        curate_command.main([str(film)], **order)
+    assert began == []
+    curate_command.main([str(film)], **order)
+    assert began == [("place", True), ("run", True)]
+    assert not busy()

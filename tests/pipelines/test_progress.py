@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -53,19 +54,36 @@ def test_before_all_that_run_at_once_have_ended_it_is_a_bound():
 
 def test_a_log_has_a_line_for_each_group_with_what_was_counted(plan, monkeypatch) -> None:
     console = Console(file=io.StringIO(), width=80)
-    clock = iter([0.0, 10.0, 70.0, 80.0, 100.0, 100.0, 161.0, 200.0])
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
-    with show_progress(console, groups_of(plan)) as progress:
-        for done in (0, 4, 8, 16):
-            progress(SCAN, done, 16)
-        for done in (0, 0, 0, 1):
-            progress(LAST, done, 1)
+    log = module._Log(console, groups_of(plan), lambda stage: {"analyse": 1, "scan": 9}.get(stage, 0))
+    for at, names, done, total in (
+        (0, SCAN, 0, 16), (10, SCAN, 4, 16), (70, SCAN, 8, 16), (80, SCAN, 16, 16),
+        (100, LAST, 0, 1), (161, LAST, 0, 1), (200, LAST, 0, 1), (230, LAST, 1, 1), (999, LAST, 1, 1),
+    ):  # fmt: skip
+        clock[0] = float(at)
+        if done < total or at < 900:
+            log(names, done, total)
+        log.tell()
     assert console.file.getvalue().splitlines() == [
-        "  step 3 of 6, scan, titles: 8 of 16 segments after 1 min 10 s, about 1 min left",
+        "  step 3 of 6, scan, titles: 8 of 16 segments after 1 min 10 s, about 1 min left, now scan 9/16",
         "  step 3 of 6, scan, titles: 16 segments in 1 min 20 s",
-        "  step 6 of 6, analyse ... proof: 1 sequence in 1 min 40 s",
+        "  step 6 of 6, analyse ... proof: 0 of 1 sequence after 1 min 1 s, now crop 0/1",
+        "  step 6 of 6, analyse ... proof: 1 sequence in 2 min 10 s",
     ]
+
+
+def test_a_log_has_its_line_although_no_row_was_done(plan, monkeypatch) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(module, "QUIET_S", 0.05)
+    with show_progress(console, groups_of(plan)) as progress:
+        progress(LAST, 0, 2)
+        until = time.monotonic() + 20
+        while not console.file.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
+    assert "0 of 2 sequences after" in console.file.getvalue()
+    assert "now analyse 0/2" in console.file.getvalue()
 
 
 def test_a_terminal_shows_the_unit_and_the_stage_at_work_in_80_columns(plan, tmp_path: Path) -> None:

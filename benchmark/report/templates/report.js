@@ -11,6 +11,14 @@
     });
   }
 
+  // What scrolls sideways fades at its right edge until its end is seen.
+  const hint = (box) => box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+  const seen = new ResizeObserver((entries) => { for (const entry of entries) hint(entry.target); });
+  for (const box of document.querySelectorAll(".scroll")) {
+    seen.observe(box);
+    box.addEventListener("scroll", () => hint(box), { passive: true });
+  }
+
   // A story's players show one shot of all methods, in step with the first that has it.
   class Players {
     constructor(root) {
@@ -61,8 +69,8 @@
         video.clip = clip;
         video.over = false;
         const poster = this.root.querySelectorAll(".strip tbody tr")[i].querySelector(`[data-shot="${CSS.escape(stem)}"] img`);
-        // A picture that is much smaller than the player would hide how sharp the video is.
-        if (poster && (poster.naturalWidth || SHARP) >= SHARP) video.poster = poster.src; else { video.removeAttribute("poster"); video.preload = "metadata"; }
+        // A picture that is much smaller than the player, and than the video, would hide how sharp that is.
+        if (poster && (poster.naturalWidth || SHARP) >= Math.min(SHARP, clip[3])) video.poster = poster.src; else { video.removeAttribute("poster"); video.preload = "metadata"; }
         if (video.getAttribute("src") !== clip[0]) video.src = clip[0]; else video.currentTime = clip[1];
         if (clip[1]) video.addEventListener("loadedmetadata", () => { if (video.clip === clip) video.currentTime = clip[1]; }, { once: true });
       });
