@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import itertools
 import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from curation.stages.sequences import Sequences, ToSequences
 from curation.stages.shots import Shots
 from curation.stages.subjects import Subjects
 from curation.stages.titles import Titles
+from pipelines import only_run as one_run
 from pipelines.run_record import run_record
 
 STEPS: tuple[type[Stage] | type[Fold], ...] = (
@@ -270,15 +270,9 @@ def claim(job: Job, rows: Sequence[Row] = ()) -> None:
         raise StopRun(f"{job.output}: cannot be written ({error.strerror})") from error
 
 
-@contextmanager
-def only_run(job: Job) -> Iterator[None]:
-    """Hold the output folder's lock; a lock dies with its process, so nothing is left to clean up."""
-    with (job.store.root / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StopRun(f"{job.output}: another run is at work here; wait for it or stop it") from error
-        yield
+def only_run(job: Job) -> AbstractContextManager[None]:
+    """Hold the output folder for this run."""
+    return one_run.only_run(job.store.root, job.output)
 
 
 def curate(

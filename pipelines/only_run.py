@@ -11,10 +11,14 @@ from curation.engine.stage import StopRun
 
 
 @contextmanager
-def only_run(folder: Path) -> Iterator[None]:
+def only_run(folder: Path, shown: Path | None = None) -> Iterator[None]:
     """Hold the folder's lock; a lock dies with its process, so nothing is left to clean up.
 
     A file system without locks (some of clusters) goes without.
+
+    Args:
+        folder: gets the lock file; made if it is not there.
+        shown: how the user knows it, if by another name.
 
     Raises:
         StopRun: somebody else holds it.
@@ -25,5 +29,7 @@ def only_run(folder: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise StopRun(f"{folder}: another run is at work here; wait for it or stop it") from error
+                raise StopRun(
+                    f"{shown or folder}: another run is at work here; wait for it or stop it"
+                ) from error
         yield
