@@ -4,11 +4,12 @@
     python -m perf.model --compile            # our blocks compiled as well; needs a C++ compiler
     python -m perf.model --device cuda        # one block at full size as well
 
-Same weights and inputs, results compared in the same run; calls alternate, and a ratio is the median of the
-ratios of neighbouring calls, so that other work on the machine touches both sides. On one thread time is the
-processor's, without waiting for others; on several it is the clock's. Peak memory is the largest
-sum of live allocations during a call, from PyTorch's own allocation events, above what was there before; in
-training the gradients are there before.
+Same weights and inputs, results compared in the same run; the sides alternate, and a ratio is the median of
+the ratios of neighbouring turns, so that other work on the machine touches both. A turn is as many calls as
+take a quarter of a second: in use, too, a model is called again and again, with its weights in the cache. On
+one thread time is the processor's, without waiting for others; on several it is the clock's. Peak memory is
+the largest sum of live allocations during a call, from PyTorch's own allocation events, above what was there
+before; in training the gradients are there before.
 
 Rows "limit" are our matrix products and attention calls alone, recorded during a call of ours and run again
 with nothing between them: what would be left if all else cost nothing. Where plain / limit is below a goal,
@@ -40,8 +41,8 @@ from perf.model_plain import CHOICES, PlainQuery, PlainTransformer
 
 GOALS = "forward >= 1.5, memory <= 0.6, queries >= 3"
 TOLERANCE = 1e-4
-SHORT_S = 2.0
-MATRIX, OTHERS = {"mm", "addmm", "bmm", "baddbmm"}, ("convolution", "scaled_dot_product")
+TURN_S = 0.25
+MATRIX, OTHERS = {"mm", "addmm", "bmm", "baddbmm", "_linear_pointwise"}, ("convolution", "scaled_dot_product")
 """PyTorch's operations that make up a limit: names, and parts of names forward and backward."""
 
 
@@ -143,11 +144,13 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 # -- measuring ------------------------------------------------------------------------------------
 
 
-def seconds(call: Callable[[], Any]) -> float:
+def seconds(call: Callable[[], Any], calls: int = 1) -> float:
+    """Of one call, the mean of so many."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     start = clock()
-    call()
-    return clock() - start
+    for _ in range(calls):
+        call()
+    return (clock() - start) / calls
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:
@@ -198,13 +201,10 @@ def limit_row(what: str, ours: Callable[[], Any], plain: Callable[[], Any], repe
 
 
 def ratio(ours: Callable[[], Any], plain: Callable[[], Any], repeat: int) -> tuple[float, float, float]:
-    """Median seconds of both and the median of plain / ours, alternating, after one call of either.
-
-    Calls of milliseconds are repeated for `SHORT_S` in all: single ones tell more of the machine.
-    """
+    """Median seconds of both and the median of plain / ours, in turns, after one call of either."""
     ours()
-    repeat = max(repeat, min(1000, int(SHORT_S / seconds(plain))))
-    pairs = [(seconds(ours), seconds(plain)) for _ in range(repeat)]
+    calls = max(1, round(TURN_S / seconds(plain)))
+    pairs = [(seconds(ours, calls), seconds(plain, calls)) for _ in range(repeat)]
     return (
         statistics.median(a for a, _ in pairs),
         statistics.median(b for _, b in pairs),

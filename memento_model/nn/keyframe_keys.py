@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from curation import cpu_linear
 from memento_model.config import ModelConfig
 from memento_model.nn.rope import axis_turns, rotary_table, rotate
 
@@ -180,7 +181,7 @@ def _inverse_rms(patches_bfrkp: Tensor, key_dp: Tensor, eps: float) -> Tensor:
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """`layer` in fp32 whatever the type of its weights."""
-    return F.linear(x, layer.weight.float(), layer.bias.float())
+    return cpu_linear.linear(x, layer.weight.float(), layer.bias.float())
 
 
 def normalise(norm: nn.RMSNorm, x: Tensor) -> Tensor:

@@ -15,9 +15,11 @@ from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.activations import GELU
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel, WanTransformerBlock
 from torch import Tensor, nn
 
+from curation.cpu_linear import gelu_linear, speed_up
 from memento_model.config import Compat, Layout, ModelConfig, rope_split
 from memento_model.nn.attention import (
     AttentionForm,
@@ -76,6 +78,14 @@ class MementoBlock(WanTransformerBlock):
         return _add(stream_bld, self.ffn(x), ffn_gate)
 
 
+class MementoGELU(GELU):
+    """The first half of a feed-forward part; on some processors layer and activation are one call."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """[b, l, d] -> [b, l, hidden width]."""
+        return gelu_linear(self.proj, hidden_states)
+
+
 class MementoTransformer(WanTransformer3DModel):
     """One expert (high or low noise), in the T2V (16 channels) or the I2V form (36: noisy, mask, condition).
 
@@ -111,6 +121,8 @@ class MementoTransformer(WanTransformer3DModel):
             block.__class__ = MementoBlock  # same modules, our forward
             block.attn1.set_processor(MementoSelfAttention())
             block.attn2.set_processor(MementoCrossAttention())
+            block.ffn.net[0].__class__ = MementoGELU
+        speed_up(self)
         self.compat = Compat()
         self.text_len = 512
         self.sequence_parallel: SequenceParallel | None = None
@@ -205,7 +217,9 @@ class MementoTransformer(WanTransformer3DModel):
             plan = plan.rows(start, stop, self.sequence_parallel)
             stream_bld, table_bl1c2 = stream_bld[:, start:stop], table_bl1c2[:, start:stop]
         time_bd, modulation_b6d = self.embed_time(timestep_b)
-        text_bntd = torch.stack([self._embed_text(caption) for caption in captions], dim=1)
+        text_bntd = self._embed(
+            torch.stack([pad_text(caption, self.text_len) for caption in captions], dim=1)
+        )
         stream_bld = self._run_blocks(
             stream_bld.to(self.residual_dtype), text_bntd, modulation_b6d, table_bl1c2, plan
         )
@@ -245,8 +259,11 @@ class MementoTransformer(WanTransformer3DModel):
 
     def _embed_text(self, text: Text) -> Tensor:
         # Apart from `embed_text`, which sharding wraps as an entrance of its own.
+        return self._embed(pad_text(text, self.text_len))
+
+    def _embed(self, padded: Tensor) -> Tensor:
         embedder = self.condition_embedder.text_embedder
-        return embedder(pad_text(text, self.text_len).to(embedder.linear_1.weight.dtype))
+        return embedder(padded.to(embedder.linear_1.weight.dtype))
 
     def _run_blocks(self, stream_bld: Tensor, *shared: Any) -> Tensor:
         checkpointed = torch.is_grad_enabled() and self.gradient_checkpointing

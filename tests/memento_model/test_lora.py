@@ -106,7 +106,9 @@ def test_only_adapters_are_trainable_and_start_as_nothing(numbers):
     with torch.no_grad():
         before = model(**numbers.inputs(case))
         inject_lora(model, numbers.model_config(), BLEND)
-        assert torch.equal(model(**numbers.inputs(case)), before)
+        # An activation may be in the same call as a plain layer, but not as an adapted one: rounding differs.
+        torch.testing.assert_close(model(**numbers.inputs(case)), before, rtol=1e-5, atol=1e-5)
+    assert not any(tensor.any() for name, tensor in model.named_parameters() if ".lora_B." in name)
     tensors = list(trainable_tensors(model, None).values())
     assert len(tensors) == 2 * 10 * numbers.model_config().num_layers
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
