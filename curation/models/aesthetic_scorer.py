@@ -203,7 +203,9 @@ def _load(folder: Path) -> Any:
     lacks = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
     if lacks:
         raise StopRun(f"aesthetic.model: {folder} lacks {len(lacks)} tensors of a CLIP, first {lacks[0]}")
-    return tower.eval().requires_grad_(False)
+    from curation.cpu_linear import speed_up
+
+    return speed_up(tower.eval().requires_grad_(False))
 
 
 def _config(transformers: Any, folder: Path) -> Any:

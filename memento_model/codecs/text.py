@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 
 import torch
 
+from curation.cpu_linear import speed_up
 from memento_model.checkpoints.names import t5_from_native
 from memento_model.checkpoints.tensor_files import TensorSet, fingerprint, open_tensors
 from memento_model.checkpoints.tensor_formats import read_json
@@ -205,7 +206,7 @@ def _built(tensors: TensorSet, settings: dict[str, Any], dtype: torch.dtype) -> 
     state = {name: tensors.read(name).to(dtype) for name in tensors}
     model.load_state_dict(state | {_TIED: state["shared.weight"]}, strict=True, assign=True)
     model.tie_weights()
-    return model
+    return speed_up(model)
 
 
 def _tokenizer(folder: Path) -> Any:

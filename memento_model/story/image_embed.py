@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from curation.cpu_linear import speed_up
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 THUMBNAIL = (6, 10)
@@ -29,7 +31,7 @@ class ClipEmbedder:
 
         # a class of three frameworks: its loader's type is of no use here
         model: Any = CLIPVisionModelWithProjection.from_pretrained(folder, local_files_only=True)
-        self._model = model.eval().to(device)
+        self._model = speed_up(model.eval()).to(device)
         self.name = f"clip:{folder.name}"
 
     @torch.inference_mode()
