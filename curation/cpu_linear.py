@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 MIN_MULTIPLICATIONS = 64 * 192 * 192
-"""Below, the call itself costs more than is won."""
+"""For each thread; below, the call itself costs more than is won."""
 _PLAIN = (Tensor, nn.Parameter)
 Module = TypeVar("Module", bound=nn.Module)
 _switch = {"on": True}
@@ -51,7 +51,7 @@ def speed_up(model: Module) -> Module:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear`, by oneDNN where that is faster: larger fp32 products outside autocast and compilers."""
-    if not _worth_it(x, weight):
+    if not worth_it(x, weight):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return _Linear.apply(x, weight, bias)
@@ -61,19 +61,21 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def gelu_linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """GELU (its tanh form) of what a layer makes, in one call where nothing is trained and that is faster."""
     trains = torch.is_grad_enabled() and (x.requires_grad or layer.weight.requires_grad)
-    if type(layer) is CpuLinear and not trains and _worth_it(x, layer.weight):
+    if type(layer) is CpuLinear and not trains and worth_it(x, layer.weight):
         return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "gelu", [], "tanh")
     return F.gelu(layer(x), approximate="tanh")
 
 
-def _worth_it(x: Tensor, weight: Tensor) -> bool:
+def worth_it(x: Tensor, weight: Tensor) -> bool:
+    """Whether `linear` would leave this product to oneDNN."""
     return (
         not torch.compiler.is_compiling()
         and x.dtype is torch.float32 is weight.dtype
-        and x.numel() * weight.shape[0] >= MIN_MULTIPLICATIONS
+        and x.numel() * weight.shape[0] >= MIN_MULTIPLICATIONS * torch.get_num_threads()
         and x.device.type == "cpu"
         and type(x) in _PLAIN
         and type(weight) in _PLAIN
+        and (weight.is_contiguous() or weight.t().is_contiguous())  # for others oneDNN has no fast way
         and _switch["on"]
         and faster_here()
         and not torch.is_autocast_enabled("cpu")

@@ -30,7 +30,7 @@ def main() -> int:
         failed = 0
         parts = [("perf.scan", [str(film)]), ("perf.queries", []), ("perf.captions", [])]
         if all(map(find_spec, ("torch", "diffusers", "peft", "transformers"))):  # extra `train`
-            parts += [("perf.model", []), ("perf.train_step", [])]
+            parts += [("perf.products", []), ("perf.model", []), ("perf.train_step", [])]
         if all(map(find_spec, ("torch", "open_clip", "timm"))):  # extra `eval`
             parts += [("perf.evaluation", ["--frames", "5"])]
         for module, arguments in parts:

@@ -22,7 +22,10 @@ def used(monkeypatch):
     calls, product = [], cpu_linear._product
     monkeypatch.setattr(cpu_linear, "faster_here", lambda: True)
     monkeypatch.setattr(cpu_linear, "_product", lambda *given: calls.append(1) or product(*given))
-    return calls
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # what is worth it depends on them
+    yield calls
+    torch.set_num_threads(threads)
 
 
 def made(*shape, seed=0):
@@ -105,6 +108,10 @@ def test_left_to_pytorch(used):
     assert not used
     cpu_linear.linear(x, weight)
     assert used
+    used.clear()
+    torch.set_num_threads(8)
+    cpu_linear.linear(x, weight)  # too small for so many
+    assert not used
 
 
 @pytest.mark.parametrize(
