@@ -20,8 +20,16 @@ def used(monkeypatch):
     if not torch.backends.mkldnn.is_available():
         pytest.skip("this PyTorch has no oneDNN")
     calls, product = [], cpu_linear._product
+
+    def seen(x, weight, bias):
+        assert weight.is_contiguous() or weight.t().is_contiguous(), (
+            "oneDNN would take a thousand times as long"
+        )
+        calls.append(1)
+        return product(x, weight, bias)
+
     monkeypatch.setattr(cpu_linear, "faster_here", lambda: True)
-    monkeypatch.setattr(cpu_linear, "_product", lambda *given: calls.append(1) or product(*given))
+    monkeypatch.setattr(cpu_linear, "_product", seen)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # what is worth it depends on them
     yield calls
@@ -46,6 +54,17 @@ def test_strided_inputs(used):
     x, weight = made(4, 300, 192)[:, 50:250].transpose(0, 1), made(192, 256, seed=1).T
     torch.testing.assert_close(cpu_linear.linear(x, weight), F.linear(x, weight), rtol=1e-5, atol=1e-4)
     assert used
+
+
+def test_gradients_of_strided_inputs(used):
+    x, weight = made(210, 576)[:, 192:384].requires_grad_(), made(320, 192, seed=1).requires_grad_()
+    ours, plain = (
+        torch.autograd.grad(product(x, weight).sum(), (x, weight))
+        for product in (cpu_linear.linear, F.linear)
+    )
+    assert len(used) == 3
+    for one, other in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", FORMS, ids=str)
@@ -99,6 +118,7 @@ def test_left_to_pytorch(used):
     cpu_linear.linear(x[:10], weight)  # too small
     cpu_linear.linear(x.double(), weight.double())
     cpu_linear.linear(x.bfloat16(), weight.bfloat16())
+    cpu_linear.linear(x, made(320, 400, seed=1)[:, 100:292])  # a part of a weight's columns
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert cpu_linear.linear(x, weight).dtype is torch.bfloat16
     with cpu_linear.plain_products():
