@@ -87,15 +87,18 @@ def run_query(output: Path, query: str, *, limit: int | None = None) -> Answer:
         limit: rows to return at most; all if None.
 
     Raises:
-        QueryError: no dataset there, several queries in one, or DuckDB refuses it; with DuckDB's reason.
+        QueryError: no dataset there, no query or several in one, or DuckDB refuses it; with DuckDB's reason.
     """
-    queries = canned()
-    if query.strip().isidentifier() and query.strip() not in queries:
-        raise QueryError(f"no query named {query.strip()!r}; there are: {', '.join(queries)}")
-    sql = queries[query.strip()].sql if query.strip() in queries else query
+    queries, name = canned(), query.strip(" \t\n;")
+    if name.isidentifier() and name not in queries:
+        raise QueryError(f"no query named {name!r}; there are: {', '.join(queries)}")
+    sql = queries[name].sql if name in queries else query
     with connect(output) as connection:
         try:
             asked = [s.type == duckdb.StatementType.SELECT for s in connection.extract_statements(sql)]
+            if not asked:
+                what = "nothing but a comment" if name else "empty"
+                raise QueryError(f"the query is {what}; give SQL, or a name of: {', '.join(queries)}")
             if any(asked[:-1]):
                 raise QueryError("several queries in one: only the last would be answered; ask one at a time")
             result = connection.execute(sql)

@@ -75,12 +75,13 @@ def curate(  # noqa: PLR0913 - the options of a command line
 @app.command(
     rich_help_panel=DATASET,
     short_help="SQL over a dataset (DuckDB); canned questions too.",
+    context_settings={"ignore_unknown_options": True},  # SQL may begin with a comment: -- like this
 )
 def query(
     sql: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SQL]", help="SQL in quotes, or the name of a canned query; none lists them."
+            metavar="[SQL]", help="SQL in quotes, a file.sql, or the name of a canned query; none lists them."
         ),
     ] = None,
     output: Output = None,

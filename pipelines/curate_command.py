@@ -15,7 +15,6 @@ from curation.config import SettingsError
 from curation.engine.explain import Forecast
 from curation.engine.stage import Row
 from curation.models.captioner import ERROR, STATUSES
-from curation.stages.sequences import SHORT_S, SHORTER
 from pipelines.curate import Job, Report, curate_locked, forecast, only_run, prepare, resolve
 from pipelines.curate_place import place_to_run
 from pipelines.progress import groups_of, show_progress
@@ -177,15 +176,18 @@ def nothing_kept(report: Report) -> str:
         return "Nothing was kept: no file is a film that can be curated."
     longest_s = max(stream["duration_s"] or 0.0 for stream in streams)
     least_s = report.record["settings"]["sequences"]["min_window_s"]
+    above = "what would help is said with each film above" if len(streams) > 1 else "its line above says more"
     if longest_s < least_s:
         which = "the film" if len(streams) == 1 else "the longest film"
-        shorter = f"; shorter ones: {SHORTER}" if longest_s >= SHORT_S else ""
         return (
             f"Nothing was kept: {which} lasts {longest_s:.1f} s, and a sequence at least {least_s:g} s "
-            f"(sequences.min_window_s){shorter}."
+            f"(sequences.min_window_s); {above}."
         )
     advice = more_by_preset(report.published.summary, report.job.preset)
-    return f"Nothing was kept: no run of shots makes a sequence under these settings. {advice}".strip()
+    return (
+        "Nothing was kept: no run of shots makes a sequence under these settings"
+        f"{'. ' + advice if advice else f'; {above}.'}"
+    )
 
 
 CLEARLY = 1.1

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 PREVIEWS = 8
 """Previews of a shot on its way."""
+SIGN_OF_LIFE_S = 30.0
+"""The page is written again with a preview if it is as old as that."""
 
 
 class Progress:
@@ -29,7 +32,8 @@ class Progress:
         self._plans: list[ShotPlan] = []
         self._finished: set[str] = set()
         self._took: list[float] = []
-        self._began = 0.0
+        self._began = self._written = 0.0
+        self._shot_s: float | None = None
         self._status: Any = None
 
     def story(self, plans: Sequence[ShotPlan], aside: Sequence[str]) -> None:
@@ -42,7 +46,7 @@ class Progress:
 
     def begin(self, plan: ShotPlan) -> None:
         """A shot is made now."""
-        self._page.write(self._plans, self._finished)
+        self._write()
         if self._console.is_terminal:
             self._status = self._console.status(f"{plan.stem}")
             self._status.start()
@@ -50,8 +54,10 @@ class Progress:
 
     def step(self, plan: ShotPlan, number: int, steps: int, preview: Callable[[], np.ndarray]) -> None:
         """A solver step is done."""
+        took = time.monotonic() - self._began
+        if not self._took:
+            self._shot_s = took / number * steps
         if self._status is not None:
-            took = time.monotonic() - self._began
             left = clock(took / number * (steps - number))
             self._status.update(f"{plan.stem}: step {number} of {steps}, {left} left for this shot")
         every = max(1, steps // PREVIEWS)
@@ -63,8 +69,8 @@ class Progress:
             part = place.with_name(f".{place.name}")
             write_picture(part, preview())
             os.replace(part, place)
-            if number == every:
-                self._page.write(self._plans, self._finished, place)
+            if number == every or time.monotonic() - self._written > SIGN_OF_LIFE_S:
+                self._write(place)
 
     def shot(self, plan: ShotPlan, record: Mapping[str, Any], *, reused: bool) -> None:
         """A shot is done or was there already."""
@@ -77,16 +83,17 @@ class Progress:
             self._status.stop()
             self._status = None
         self._took.append(time.monotonic() - self._began)
+        self._shot_s = max(self._took)
         left = len(self._plans) - plan.index - 1
         eta = f", about {clock(left * sum(self._took) / len(self._took))} left" if left else ""
         self._console.print(f"{place}: {clock(self._took[-1])}{eta}")
         self._clear_previews()
-        self._page.write(self._plans, self._finished)
+        self._write()
 
     def done(self) -> None:
         """The film is there."""
         self._clear_previews()
-        self._page.write(self._plans, self._finished)
+        self._write()
 
     def stopped(self) -> None:
         """The command ends before the film is there: the page no longer waits for it."""
@@ -96,6 +103,13 @@ class Progress:
             with suppress(Exception):  # what ended the command is told, not what it led to
                 self._clear_previews()
                 self._page.write(self._plans, self._finished, stopped=True)
+
+    def _write(self, preview: Path | None = None) -> None:
+        from memento_model.story.page import Alive
+
+        alive = Alive(at=datetime.now().astimezone(), shot_s=self._shot_s)
+        self._page.write(self._plans, self._finished, preview, alive=alive)
+        self._written = time.monotonic()
 
     def _clear_previews(self) -> None:
         place = self._folder / "preview"

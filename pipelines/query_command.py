@@ -16,14 +16,36 @@ MAX_ROWS = 100
 
 
 def one(words: list[str]) -> str | None:
-    """The query of a command line.
+    """The query of a command line: its text, a name, or the text of a file that ends in `.sql`.
 
     Raises:
-        QueryError: it was not put in quotes, so that the shell made several words of it.
+        QueryError: it was not put in quotes, so that the shell made several words of it; an option that does
+            not exist; a file that cannot be read.
     """
+    for word in words:
+        if word.startswith("-") and len(word.split()) == 1 and word.strip("-"):  # SQL comments have spaces
+            raise QueryError(f"no such option: {word}; there are --output (-o) and --csv")
     if len(words) > 1:
         raise QueryError('put the query in quotes: memento query "SELECT ..."')
-    return words[0] if words else None
+    if not words:
+        return None
+    return from_file(Path(words[0])) if words[0].endswith(".sql") and "\n" not in words[0] else words[0]
+
+
+def from_file(path: Path) -> str:
+    """The query in a file.
+
+    Raises:
+        QueryError: it cannot be read as text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise QueryError(f"{path}: no text in UTF-8") from error
+    except OSError as error:
+        raise QueryError(
+            f"{path}: {error.strerror}; give a file with a query, or the query itself"
+        ) from error
 
 
 def main(sql: str | None, output: Path | None, *, as_csv: bool) -> None:

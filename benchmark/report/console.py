@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from benchmark.encoders.weights import NO_PACKAGE, REMOVE, TABLE, command
 from benchmark.report.layout import (
     ARROWS,
-    DASH,
     Column,
     Entry,
     ReportedTable,
@@ -163,7 +162,7 @@ def _cell(entry: Entry, column: Column) -> RenderableType:
     from rich.text import Text
 
     if entry.cell.value is None:
-        return Text(DASH, style="dim")
+        return Text(entry.dash, style="dim")
     text = Text(shown(entry.cell.value, column.metric), style={1: "bold", 2: "underline"}.get(entry.rank, ""))
     if spread := _spread(entry, column):
         text.append(f"\n{spread}", style="not bold not underline dim")

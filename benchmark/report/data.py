@@ -77,19 +77,19 @@ def report_data(evaluation: Evaluation, *, folder: Path | str = ".", pictures: b
     Raises:
         RecipeMismatch: the methods were scored in different ways.
     """
-    everyone = [*evaluation.methods, *evaluation.controls]
+    everyone, chosen = [*evaluation.methods, *evaluation.controls], evaluation.preset
     refuse_different([evaluation.recipe, *(method.scores.recipe for method in everyone)])
-    chosen, scored = evaluation.preset, metrics_of(evaluation.preset)
+    scored = metrics_of(chosen)
     metrics = _metric_facts(scored, evaluation)
     stories = [story_fact(story) for story in evaluation.stories.values()]
     methods = [
-        _method_fact(method, metrics, Path(folder), method in evaluation.controls) for method in everyone
+        _method_fact(one, metrics, Path(folder), evaluation, control=one in evaluation.controls)
+        for one in everyone
     ]
     compared = methods[: len(evaluation.methods)]
     scores = shared_scores(evaluation, evaluation.methods, readings=True)
     values = per_story(metrics, scores, chosen.order)
-    of_pair = pair_scores(evaluation)
-    found = limits(evaluation, scored)
+    of_pair, found = pair_scores(evaluation), limits(evaluation, scored)
     kind = similarity_kind(evaluation)
     shown = shot_features(evaluation, kind) if kind else {}
     album = Album()
@@ -170,7 +170,7 @@ def _metric_facts(scored: Sequence[Metric], evaluation: Evaluation) -> list[Metr
     table = {metric.name for metric in metrics_of(evaluation.preset, weight_free=False)}
     found = []
     for metric in scored:
-        missing = [fact for fact in evaluation.encoders if fact.missing and _makes(fact, metric)]
+        missing = [fact for fact in evaluation.encoders if fact.missing and _makes(fact, metric.needs)]
         nowhere = all(metric.name in method.scores.unavailable for method in evaluation.methods)
         reason = ""
         if nowhere and evaluation.methods:
@@ -201,11 +201,11 @@ def _commands(missing: Sequence[EncoderFact]) -> str:
     return "; ".join(text for text in texts if not any(o != text and o in text for o in texts))
 
 
-def _makes(fact: EncoderFact, metric: Metric) -> bool:
+def _makes(fact: EncoderFact, needs: Sequence[str]) -> bool:
     """Whether an encoder makes a kind of features that a metric needs."""
     return any(
         kind.startswith(start) and fact.name.startswith(names)
-        for kind in metric.needs
+        for kind in needs
         for start, names in _ENCODERS_OF
     )
 
@@ -219,13 +219,18 @@ def _plain(value: object) -> str:
 
 
 def _method_fact(
-    method: MethodResult, metrics: Sequence[MetricFact], folder: Path, control: bool
+    method: MethodResult,
+    metrics: Sequence[MetricFact],
+    folder: Path,
+    evaluation: Evaluation,
+    *,
+    control: bool,
 ) -> MethodFact:
     submission = method.submission
     scores = {
         metric.name: score_fact(
             method.scores.metrics[metric.name],
-            metric.reason or _lacking(method.scores.unavailable, metric.name),
+            metric.reason or _lacking(method, metric, evaluation.encoders),
         )
         for metric in metrics
         if metric.name in method.scores.metrics
@@ -249,8 +254,14 @@ def _method_fact(
     )
 
 
-def _lacking(unavailable: Mapping[str, str], name: str) -> str:
-    return f"unavailable: {unavailable[name]}" if name in unavailable else ""
+def _lacking(method: MethodResult, metric: MetricFact, encoders: Sequence[EncoderFact]) -> str:
+    """Why one method has no number where others have; empty where the score itself tells."""
+    if metric.name not in method.scores.unavailable:
+        return ""
+    if not any(method.submission.clips.values()):
+        return "it has no shot"
+    missing = [fact for fact in encoders if fact.missing and _makes(fact, metric.needs)]
+    return f"{UNAVAILABLE}: {_commands(missing)}" if missing else ""
 
 
 def _video(clip: Clip, folder: Path) -> Video:

@@ -54,6 +54,7 @@ class Entry:
         reason: why there is no number.
         coverage: `27/30` stories where some have no value; empty where all have.
         mark: `hardly moves` where a method is best and standing still is enough for that; else empty.
+        note: letter of the table's note that says why there is no number; empty where there is one.
     """
 
     cell: Cell
@@ -62,6 +63,12 @@ class Entry:
     coverage: str = ""
     std: Number = None
     mark: str = ""
+    note: str = ""
+
+    @property
+    def dash(self) -> str:
+        """What stands in the place of a number: a dash and the letter of its note."""
+        return f"{DASH} ({self.note})" if self.note else DASH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +140,7 @@ def table(data: ReportData, part: str = MEASURED_COLUMN, order: str = "") -> Tab
     rows = [_row(method, metrics, order, ranks, marked) for method in compared]
     controls = [_row(method, metrics, order) for method in data.methods if method.control]
     preset_table = part == MEASURED_COLUMN
+    rows, controls, notes = _noted(columns, rows, controls)
     return Table(
         title=f"Preset {data.preset}" if preset_table else "Weight-free numbers",
         part=part,
@@ -143,7 +151,7 @@ def table(data: ReportData, part: str = MEASURED_COLUMN, order: str = "") -> Tab
         rows=rows,
         controls=controls,
         reported=_reported(metrics, data.preset) if preset_table else [],
-        notes=_notes(columns, rows),
+        notes=notes,
     )
 
 
@@ -174,9 +182,10 @@ def _kept(one: Table, places: Sequence[int]) -> Table:
         for each in one.reported
         if any(values[place] is not None for _, values in each.rows for place in places)
     ]
+    rows, controls, notes = _noted(columns, rows, controls)
     return replace(
         one, columns=columns, groups=_groups(columns), rows=rows, controls=controls, reported=reported,
-        notes=_notes(columns, rows),
+        notes=notes,
     )  # fmt: skip
 
 
@@ -269,26 +278,53 @@ def _row(
     return Row(method=method.name, entries=entries)
 
 
-def _notes(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
-    """Reasons and coverage, one line for all columns of a method that share it."""
-    unavailable: dict[str, list[str]] = {}
+def _noted(
+    columns: Sequence[Column], rows: Sequence[Row], controls: Sequence[Row]
+) -> tuple[list[Row], list[Row], list[str]]:
+    """Rows whose absent numbers bear the letter of a note, and the notes, which begin with their letters.
+
+    One note for all columns, and one for all columns of a method, that share a reason or a coverage.
+    """
+    reasons: dict[str, list[str]] = {}
     for column in columns:
         if column.metric.reason:
-            unavailable.setdefault(column.metric.reason, []).append(column.title)
-    found = [f"{'; '.join(titles)}: {reason}" for reason, titles in unavailable.items()]
-    for row in rows:
-        shared: dict[str, list[str]] = {}
-        for column, entry in zip(columns, row.entries, strict=True):
+            reasons.setdefault(column.metric.reason, []).append(column.title)
+    letters = {reason: _letter(place) for place, reason in enumerate(reasons)}
+    notes = [f"({letters[reason]}) {'; '.join(titles)}: {reason}" for reason, titles in reasons.items()]
+    used = len(letters)
+    made: list[Row] = []
+    for row in [*rows, *controls]:
+        absent: dict[str, list[int]] = {}
+        partly: dict[str, list[int]] = {}
+        for place, (column, entry) in enumerate(zip(columns, row.entries, strict=True)):
             if column.metric.reason:
                 continue
             if entry.cell.value is None and entry.reason:
-                shared.setdefault(entry.reason, []).append(column.title)
+                absent.setdefault(entry.reason, []).append(place)
             elif entry.coverage:
-                shared.setdefault(f"{entry.coverage} stories have a value", []).append(column.title)
-        for what, titles in shared.items():
-            told = "all columns" if len(titles) == len(columns) else "; ".join(titles)
-            found.append(f"{row.method}: {what}: {told}")
-    return found
+                partly.setdefault(f"{entry.coverage} stories have a value", []).append(place)
+        entries = [
+            replace(e, note=letters.get(c.metric.reason, ""))
+            for c, e in zip(columns, row.entries, strict=True)
+        ]
+        for reason, places in absent.items():
+            letter, used = _letter(used), used + 1
+            notes.append(f"({letter}) {row.method}: {reason}: {_titles(columns, places)}")
+            for place in places:
+                entries[place] = replace(entries[place], note=letter)
+        notes += [f"{row.method}: {told}: {_titles(columns, places)}" for told, places in partly.items()]
+        made.append(replace(row, entries=entries))
+    return made[: len(rows)], made[len(rows) :], notes
+
+
+def _letter(place: int) -> str:
+    """a, b, ... z, aa, ab, ..."""
+    before, place = divmod(place, 26)
+    return (_letter(before - 1) if before else "") + "abcdefghijklmnopqrstuvwxyz"[place]
+
+
+def _titles(columns: Sequence[Column], places: Sequence[int]) -> str:
+    return "all columns" if len(places) == len(columns) else "; ".join(columns[p].title for p in places)
 
 
 def _reported(metrics: Sequence[MetricFact], preset: str) -> list[ReportedTable]:

@@ -245,7 +245,7 @@ def _plain_head(column: Column) -> str:
 def _md_cells(row: Row, columns: Sequence[Column]) -> list[str]:
     found = []
     for entry, column in zip(row.entries, columns, strict=True):
-        text = shown(entry.cell.value, column.metric)
+        text = entry.dash if entry.cell.value is None else shown(entry.cell.value, column.metric)
         text = {1: f"**{text}**", 2: f"<u>{text}</u>"}.get(entry.rank, text)
         mark = f"({entry.mark})" if entry.mark else ""
         found.append(" ".join(filter(None, (text, interval(entry.cell, column.metric), mark))))

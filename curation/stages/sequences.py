@@ -12,6 +12,7 @@ import pyarrow as pa
 from curation import ids, rows
 from curation.engine.stage import KEPT, REJECTED, Fold, Row, Stage, Worker
 from curation.packing import Role, Rules, Shots, Window, pack, roles
+from curation.packing_advice import hindrance
 from curation.presets import PRESETS
 from curation.shots.cut_rules import CUT
 
@@ -51,6 +52,7 @@ class Sequences(Rules, Stage):
             ("windows", pa.list_(rows.WINDOW)),
             ("coverage", pa.list_(rows.COVERAGE)),
             ("preset_coverage", pa.list_(rows.PRESET_COVERAGE)),
+            ("no_window_because", pa.string()),
         ]
     )
     cached: ClassVar[bool] = False
@@ -65,6 +67,7 @@ class Sequences(Rules, Stage):
                 "windows": [window_row(row, w) for w in windows],
                 "coverage": coverage(row, shots, self, windows),
                 "preset_coverage": preset_coverage(row, shots),
+                "no_window_because": None if windows else hindrance(shots, self),
             }
 
         return work
@@ -226,11 +229,6 @@ def clip_ticks(shots: Shots, window: Window) -> int:
 # -- film rows to sequence rows -----------------------------------------------------------------
 
 
-SHORT_S = 8
-SHORTER = f"--set sequences.min_window_s={SHORT_S} --set sequences.min_clips=2"
-"""Settings under which short films give something, too."""
-
-
 def film_verdict(row: Row) -> tuple[str, str | None, str | None]:
     """(status, reason, detail) of a film after packing: rejected as `no_sequence` if it gave no window."""
     if row["status"] != KEPT or row["windows"]:
@@ -241,13 +239,7 @@ def film_verdict(row: Row) -> tuple[str, str | None, str | None]:
     by_loss = sorted(lost.items(), key=lambda x: (-x[1], x[0]))
     why = ", ".join(f"{reason} {s:.1f} s" for reason, s in by_loss)
     helps = [p for p in row["preset_coverage"] or [] if p["num_sequences"]]
-    length = sum(lost.values())
-    shortest = min(settings["min_window_s"] for settings in PRESETS.values())
-    advice = "no preset keeps anything of it"
-    if length < shortest:
-        advice = f"the film lasts {length:.1f} s, a sequence at least {shortest:.0f} s in every preset"
-        if length >= SHORT_S:
-            advice += f"; shorter ones: {SHORTER}"
+    advice = row["no_window_because"]
     if helps:
         advice = "would keep something: " + ", ".join(
             f"preset {p['preset']} ({p['num_sequences']} of {p['covered_s']:.1f} s)" for p in helps

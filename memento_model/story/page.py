@@ -6,9 +6,11 @@ One file beside the shots, readable without a network or a server; written again
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,46 @@ class PageFacts:
     warnings: Sequence[str] = ()
 
 
+PATIENCE_S = 180
+"""No run is thought to have ended before so many seconds without a sign of life..."""
+PATIENCE_SHOTS = 2
+"""...nor before so many times of what a shot takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alive:
+    """A sign of life: by it a page can tell in the browser that nobody writes it any more.
+
+    A process that is killed writes nothing, so the page of a run at work has to know when to stop waiting.
+
+    Attributes:
+        at: when the page was written.
+        shot_s: what a shot takes; None while that is not known.
+    """
+
+    at: datetime
+    shot_s: float | None = None
+
+    def shown(self) -> dict[str, Any]:
+        """As the template has it."""
+        patience_s = max(PATIENCE_S, PATIENCE_SHOTS * math.ceil(self.shot_s or 0))
+        return {
+            "updated": self.at.astimezone(UTC).isoformat(timespec="seconds"),
+            "told": f"{self.at:%H:%M on %d %B %Y} ({self.at.tzname() or 'local time'})",
+            "shot_s": math.ceil(self.shot_s or 0),
+            "patience_s": patience_s,
+            "patience": _minutes(patience_s).removeprefix("about "),
+            "takes": f" (a shot takes {_minutes(self.shot_s)})" if self.shot_s else "",
+        }
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 60:
+        return "less than a minute"
+    whole = round(seconds / 60)
+    return "about a minute" if whole == 1 else f"about {whole} minutes"
+
+
 class StoryPage:
     """Writes `index.html` into a story's folder."""
 
@@ -73,6 +115,7 @@ class StoryPage:
         preview: Path | None = None,
         *,
         stopped: bool = False,
+        alive: Alive | None = None,
     ) -> None:
         """Write the page, whole or not at all.
 
@@ -84,9 +127,11 @@ class StoryPage:
             finished: stems of those that are.
             preview: picture of the shot in work.
             stopped: nobody is at work any more; else a page that is not complete renews itself.
+            alive: of the run at work; told while it is.
         """
         done = [plan for plan in plans if plan.stem in finished]
         likenesses = self._drift.measure([self._look(plan.stem) for plan in done])
+        complete = len(done) == len(plans) and not stopped
         page = self._template.stream(
             story=self._story,
             overview=self._words(self._story.story_overview or ""),
@@ -96,7 +141,8 @@ class StoryPage:
             num_done=len(done),
             num_shots=len(plans),
             num_waiting=len(self._story.shots) - len(plans),
-            complete=len(done) == len(plans) and not stopped,
+            complete=complete,
+            alive=alive.shown() if alive and not complete and not stopped else None,
             stopped=stopped,
             seconds=self._seconds(plans),
             film=FILM,

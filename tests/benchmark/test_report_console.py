@@ -89,6 +89,16 @@ def test_columns_that_were_computed_come_first_and_reported_rows_stay_beside_the
     assert unavailable(data) == ""
 
 
+def test_a_dash_bears_the_letter_of_its_note():
+    every = [f"{key}/{shot.key.stem}" for key, story in STORIES.items() for shot in story.shots]
+    data = report_data(evaluations.evaluation(STORIES, {"a": {}, "b": {"absent": every}}), pictures=False)
+    text = " ".join(printed(data, 200).split())
+    assert "- (a) - (a)" in text
+    assert "(a) b: it has no shot: all columns" in text
+    assert "| b | - (a) | - (a) |" in markdown(data)
+    assert r"- (a) b: it has no shot: all columns" in markdown(data).replace("\\", "")
+
+
 def test_one_story_has_neither_intervals_nor_a_best(data):
     one = report_data(
         evaluations.evaluation({"s1": STORIES["s1"]}, {"near": {"spread": 0.3}, "far": {"spread": 0.9}}),

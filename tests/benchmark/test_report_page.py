@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
+from benchmark.presets import metrics_of
 from benchmark.report import page as pages
 from benchmark.report import pictures
 from benchmark.report.charts import drift_chart, heat_scale, interval_plot, radar
@@ -165,6 +166,48 @@ def test_undefined_numbers_are_dashes_with_a_reason():
     assert "&ndash;" in text
     assert "None" not in "".join(Elements(text).text)
     assert "nan" not in "".join(Elements(text).text).replace("Manifest", "").split()
+
+
+def test_a_dash_says_why_in_a_note_below_the_table():
+    """Of methods of which some have a number and others have none."""
+    stories = {f"s{n}": made.story(f"s{n}", (2, 2)) for n in range(2)}
+    every = [f"{key}/{shot.key.stem}" for key, story in stories.items() for shot in story.shots]
+    one = [name for name in every if not name.endswith("/01_01")]
+    found = evaluations.evaluation(stories, {"near": {}, "short": {"absent": one}, "none": {"absent": every}})
+    main = table(report_data(found, pictures=False))
+    near, short, none = main.rows
+    assert {entry.note for entry in near.entries} == {""}
+    by_name = {c.metric.name: e.dash for c, e in zip(main.columns, short.entries, strict=True) if e.note}
+    assert set(by_name.values()) == {"- (a)"}
+    assert {entry.dash for entry in none.entries} == {"- (b)"}
+    assert main.notes[0].startswith(
+        "(a) short: none of 2 stories has it: it needs shots or scenes that are not"
+    )
+    assert main.notes[1] == "(b) none: it has no shot: all columns"
+    text = page(report_data(found, pictures=False))
+    assert text.count(f'<sup title="{short.entries[-1].reason}">a</sup>') >= len(by_name)
+    assert f"<li>{main.notes[1]}</li>" in text
+    assert ">unavailable</a>" not in text
+
+
+def test_a_method_that_lacks_an_encoder_which_others_had_is_told_which():
+    """Features of others may come from an earlier run on a machine with the weights."""
+    stories = {f"s{n}": made.story(f"s{n}", (2, 2)) for n in range(2)}
+    every = [f"{key}/{shot.key.stem}" for key, story in stories.items() for shot in story.shots]
+    found = evaluations.evaluation(stories, {"near": {}, "far": {}, "none": {"absent": every}})
+    near, far, none = found.methods
+    needs = [m.name for m in metrics_of(found.preset) if "dino_b14" in m.needs]
+    scores = {**far.scores.metrics, **{name: none.scores.metrics[name] for name in needs}}
+    far = replace(far, scores=replace(far.scores, metrics=scores, unavailable=dict.fromkeys(needs, "dino")))
+    missing = "not found: memento weights pull dinov2-b14"
+    encoders = [replace(e, missing=missing) if e.name == "dinov2-b14" else e for e in found.encoders]
+    partly = replace(found, encoders=tuple(encoders), methods=(near, far))
+    main = table(report_data(partly, pictures=False))
+    assert main.notes == [
+        "(a) far: unavailable: weights missing: not found: memento weights pull dinov2-b14: Subject "
+        "consistency, intra-shot"
+    ]
+    assert [row.entries[-2].dash for row in main.rows] == ["-", "- (a)"]
 
 
 def test_without_weights_the_page_says_what_would_bring_them():

@@ -85,6 +85,7 @@ FILM_COLUMNS = (
     *("stream", "segments", "notes", "signals", "shots", "boundary_models", "shot_scores"),
     *("aesthetics", "aesthetic_models"),
     *("copies", "duplicates", "shot_verdicts", "windows", "coverage", "preset_coverage"),
+    "no_window_because",
 )
 
 
@@ -145,6 +146,7 @@ def film(path: str, film_hash: str, *, packed: bool = True, licence: str = "CC-B
         "preset_coverage": [
             {"preset": "paper-table", "num_sequences": int(packed), "covered_s": 23.0, "share": 0.77}
         ],
+        "no_window_because": None if packed else "no setting helps",
         **NO_VERDICT,
     }
 

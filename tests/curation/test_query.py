@@ -27,6 +27,10 @@ def test_canned_queries_answer(made: Path, name: str) -> None:
     assert len(answer.rows[0]) == len(answer.columns)
 
 
+def test_a_canned_query_may_end_like_sql(made: Path) -> None:
+    assert run_query(made, " rejects;\n") == run_query(made, "rejects")
+
+
 def test_overview_counts_by_status(made: Path) -> None:
     found = {what: number for what, number, _ in run_query(made, "overview").rows}
     assert found["films kept"] == 2
@@ -85,6 +89,11 @@ def test_relative_folders(made: Path, monkeypatch) -> None:
         ("SELEC 1", "syntax error"),
         ("SELECT 1,\n  nothing,\n 2 FROM clips", "nothing"),
         ("SELECT 1; SELECT 2", "several queries in one: only the last would be answered; ask one at a time"),
+        ("", "the query is empty; give SQL, or a name of: captions"),
+        (" ;\n", "the query is empty"),
+        ("-- only this", "the query is nothing but a comment; give SQL, or a name of: captions"),
+        ("/* this */ -- and this\n;", "nothing but a comment"),
+        ("SELECT * FROM 'nope.parquet'", 'No files found that match the pattern "nope.parquet"'),
     ],
 )
 def test_mistakes_are_one_line(made: Path, query: str, told: str) -> None:

@@ -192,16 +192,23 @@ def test_film_verdict_says_why_and_what_would_help(tmp_path):
     assert "paper-table (1 of 36.0 s)" in detail
 
 
-def test_a_film_shorter_than_any_sequence_is_told_so(tmp_path):
-    detail = film_verdict(sequenced(usable(film([6] * 2)), tmp_path))[2]
+def test_a_short_film_is_told_what_helps_and_then_what_still_stands_in_the_way(tmp_path):
+    """Advice that has been followed does not come again."""
+    short, shorter = usable(film([6] * 2)), usable(film([3] * 2))
+    told = film_verdict(sequenced(short, tmp_path))[2]
+    assert told.endswith(
+        "its longest run of usable shots lasts 12.0 s (2 shots); a sequence fits with "
+        "--set sequences.min_window_s=8"
+    )
 
-    assert "the film lasts 12.0 s, a sequence at least 30 s in every preset; shorter ones: --set" in detail
-    told = parse_overrides(re.findall(r"--set (\S+)", detail))["sequences"]
-    shorter = tmp_path / "shorter"
-    shorter.mkdir()
-    made = sequenced(usable(film([6] * 2)), shorter, **merge(settings_of("paper-table"), told))
-    assert film_verdict(made)[0] == KEPT
-    assert len(made["windows"]) == 1
+    asked = merge(settings_of("paper-table"), parse_overrides(["sequences.min_window_s=8"])["sequences"])
+    told = film_verdict(sequenced(short, tmp_path, **asked))[2]
+    assert told.endswith("(2 shots); a sequence fits with --set sequences.min_clips=2")
+
+    followed = merge(asked, parse_overrides(re.findall(r"--set (\S+)", told))["sequences"])
+    assert film_verdict(sequenced(short, tmp_path, **followed))[0] == KEPT
+    told = film_verdict(sequenced(shorter, tmp_path, **followed))[2]
+    assert told.endswith("lasts 6.0 s (2 shots); what it does not meet: sequences.min_window_s (8 s)")
 
 
 def test_film_verdict_leaves_others_alone(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 
 import pytest
@@ -18,7 +19,7 @@ from memento_model.story.drift import Drift, chart
 from memento_model.story.generate import StoryGenerator
 from memento_model.story.image_embed import ThumbnailEmbedder
 from memento_model.story.memory import EXPERTS, DrawnElection, MementoMemory
-from memento_model.story.page import PageFacts, StoryPage, told_settings
+from memento_model.story.page import Alive, PageFacts, StoryPage, told_settings
 from memento_model.story.plan import GenerateSettings
 from memento_model.story.storymem import StoryMemMemory
 from memento_model.story.video import write_picture
@@ -143,6 +144,33 @@ def test_a_page_on_its_way_renews_itself_and_shows_the_preview(whole):
     assert text.count("not made yet") == 1
     page.write(watcher.plans, watcher.records)
     assert (folder / "index.html").read_bytes() == before
+
+
+def test_a_page_of_a_run_at_work_tells_when_to_stop_waiting_for_it(whole):
+    """A run that is killed cannot say so: the page has to."""
+    folder, page, watcher = whole
+    at = datetime(2026, 3, 1, 14, 3, 10, tzinfo=timezone(timedelta(hours=2), "CEST"))
+
+    def written(done, **more):
+        page.write(watcher.plans, done, **more)
+        return (folder / "index.html").read_text(encoding="utf-8")
+
+    text = written({"01_01"}, alive=Alive(at=at, shot_s=400.0))
+    read = Read(text)
+    assert "in work, last updated 14:03 on 01 March 2026 (CEST); this page renews itself" in read.text
+    assert (
+        "If that time has not changed for 13 minutes (a shot takes about 7 minutes), the run has ended "
+        "without a word: run the same command again to go on; finished shots are kept."
+    ) in read.text
+    assert 'datetime="2026-03-01T12:03:10+00:00"' in text
+    assert 'data-patience="800"' in text
+    assert read.tags.count("script") == 1
+    assert "for 3 minutes, the run" in written({"01_01"}, alive=Alive(at=at)), (
+        "what a shot takes is not known"
+    )
+    assert "last updated" not in written({"01_01"}, alive=Alive(at=at), stopped=True)
+    whole_page = written(watcher.records, alive=Alive(at=at))
+    assert whole_page == written(watcher.records), "a film's page does not depend on when it was made"
 
 
 def test_hostile_text_stays_text(tmp_path):

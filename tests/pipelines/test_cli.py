@@ -51,6 +51,11 @@ def test_every_command_has_few_options():
             ["query", "SELECT", "sequence_id", "FROM", "clips"],
             'put the query in quotes: memento query "SELECT',
         ),
+        (
+            ["query", "mine.sql"],
+            "mine.sql: No such file or directory; give a file with a query, or the query",
+        ),
+        (["query", "--cvs", "overview"], "no such option: --cvs; there are --output (-o) and --csv"),
         (["curate", "demo", "--set", "filters.max_shake=[1"], "--set filters.max_shake=[1: line 1, column 1"),
         (["refilter", "-o", "nowhere"], "nowhere: no published dataset"),
         (["weights", "pull", "yolox_nanno"], "did you mean 'yolox_nano'"),
@@ -98,6 +103,28 @@ def test_query_without_a_dataset_named_lists_its_own_queries(tmp_path, monkeypat
     result = memento("query")
     assert result.exit_code == 0
     assert "overview" in result.output
+
+
+def test_query_takes_a_comment_for_sql_and_reads_files(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "pipelines.query_command.main", lambda sql, output, as_csv: asked.append((sql, as_csv))
+    )
+    (tmp_path / "mine.sql").write_text("-- all\nSELECT 1")
+    for words in (["-- one"], ["-- all\nSELECT 1", "--csv"], [tmp_path / "mine.sql"], []):
+        assert memento("query", *words).exit_code == 0
+    assert asked == [
+        ("-- one", False),
+        ("-- all\nSELECT 1", True),
+        ("-- all\nSELECT 1", False),
+        (None, False),
+    ]
+
+
+def test_a_file_that_is_no_text_is_no_query(tmp_path):
+    (tmp_path / "mine.sql").write_bytes(b"\xff\xfe\x00")
+    result = memento("query", tmp_path / "mine.sql")
+    assert (result.exit_code, result.output) == (2, f"memento: {tmp_path / 'mine.sql'}: no text in UTF-8\n")
 
 
 def test_a_mistake_in_datasets_yaml_is_one_line_with_its_place(tmp_path, monkeypatch):

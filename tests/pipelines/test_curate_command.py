@@ -86,9 +86,9 @@ def empty(found: int = 0, *lengths_s: float) -> Report:
 
 def test_an_empty_dataset_says_why_in_one_line() -> None:
     told = nothing_kept(empty(0, 6.0))
-    assert (
-        told
-        == "Nothing was kept: the film lasts 6.0 s, and a sequence at least 30 s (sequences.min_window_s)."
+    assert told == (
+        "Nothing was kept: the film lasts 6.0 s, and a sequence at least 30 s (sequences.min_window_s); its "
+        "line above says more."
     )
     assert "the longest film lasts 9.0 s" in nothing_kept(empty(0, 6.0, 9.0))
     assert "no run of shots makes a sequence" in nothing_kept(empty(0, 90.0))
