@@ -5,8 +5,9 @@
 FOLDER holds videos of shots; moving pictures are made if none is given. Encoders have real size and made-up
 weights. The peer does what public toolkits do: each metric by itself loads its model (here: copies it in
 memory, which is less than reading a file), decodes the videos again with one thread, and encodes what it
-samples, a video at a time, or frame by frame as VBench's subject loop does. Ours decodes once, encodes each
-picture once, and also gives every other reading of each column. Values are compared.
+samples, a video at a time, or frame by frame as VBench's subject loop does, with PyTorch's own products and
+attention. Ours decodes once, encodes each picture once, on processors where it is faster with the products of
+`curation.cpu_linear`, and also gives every other reading of each column. Values are compared.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from benchmark.presets import Preset, all_readings, metrics_of, preset
 from benchmark.scoring import Metric, score
 from benchmark.stories import Scene, Shot, ShotKey, Story
 from benchmark.submission import Clip, Submission, VideoFacts, probed, read_folder
+from curation.cpu_linear import plain_products
 
 GOAL, SHARE_GOAL = 5.0, 0.85
 TOLERANCE = 1e-4
@@ -200,7 +202,9 @@ def compare(options: argparse.Namespace, root: Path) -> list[str]:
     peer, off = Peer(stories, submission, chosen, encoders), 0.0
     started = time.perf_counter()
     for metric in metrics:
-        value, own = peer.value(metric), scores.metrics[metric.name].value()
+        with plain_products():
+            value = peer.value(metric)
+        own = scores.metrics[metric.name].value()
         assert np.isnan(value) == np.isnan(own), f"{metric.name}: {value} and {own}"
         off = max(off, 0.0 if np.isnan(value) else abs(value - own))
     theirs = time.perf_counter() - started

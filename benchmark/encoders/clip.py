@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.encoders.layers import QuickGelu
 from benchmark.encoders.tensors import State, assembled, library, made_up, part_of, renamed
 from curation.weights import WeightsDamaged
 
@@ -73,7 +74,7 @@ class Clip(nn.Module):
             heads=shape.heads,
             mlp_ratio=4.0,
             output_dim=shape.features,
-            act_layer=transformer.QuickGELU,
+            act_layer=QuickGelu,
         )
 
     def forward(self, images_nchw: Tensor) -> Tensor:

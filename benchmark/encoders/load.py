@@ -45,7 +45,8 @@ class Kind:
         kind: of its features; "viclip" for clips and texts.
         width: of its features.
         needed_by: kinds of features in metrics that come from it.
-        batches: pictures or clips at once on a CPU and on a GPU.
+        batches: pictures or clips at once on a CPU and on a GPU. On a CPU larger ones are no faster, and
+            the last one is filled up.
     """
 
     module: str
@@ -57,14 +58,14 @@ class Kind:
 
 _VICLIP_KINDS = ("viclip_8", "viclip_24", "text")
 KINDS: dict[str, Kind] = {
-    "viclip-b16": Kind(module="viclip", kind="viclip", width=512, needed_by=_VICLIP_KINDS, batches=(2, 32)),
+    "viclip-b16": Kind(module="viclip", kind="viclip", width=512, needed_by=_VICLIP_KINDS, batches=(1, 32)),
     "viclip-l14": Kind(module="viclip", kind="viclip", width=768, needed_by=_VICLIP_KINDS, batches=(1, 16)),
-    "clip-b32": Kind(module="clip", kind="clip_b32", width=512, needed_by=("clip_b32",), batches=(64, 256)),
+    "clip-b32": Kind(module="clip", kind="clip_b32", width=512, needed_by=("clip_b32",), batches=(16, 256)),
     "clip-l14": Kind(
-        module="clip", kind="clip_l14", width=768, needed_by=tuple(aesthetic.HEADS), batches=(8, 256)
+        module="clip", kind="clip_l14", width=768, needed_by=tuple(aesthetic.HEADS), batches=(4, 256)
     ),
     "dinov2-b14": Kind(
-        module="dinov2", kind="dino_b14", width=768, needed_by=("dino_b14",), batches=(16, 256)
+        module="dinov2", kind="dino_b14", width=768, needed_by=("dino_b14",), batches=(8, 256)
     ),
 }
 HEADS = {"aes-mlp": "aes_mlp_raw", "aes-linear": "aes_linear_raw"}

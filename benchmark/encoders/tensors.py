@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from benchmark.encoders.layers import speed_up
 from benchmark.encoders.weights import TORCHSCRIPT
 from curation.optional import MissingExtra, install_command, require
 from curation.weights import WeightsDamaged
@@ -139,7 +140,7 @@ def assembled(build: Callable[[], nn.Module], state: State, source: str) -> nn.M
         if value.numel() and not torch.isfinite(torch.stack(value.aminmax())).all():
             raise WeightsDamaged(f"{source}: {name} holds NaN or infinity: fetch the file again")
     module.load_state_dict({n: v.float() for n, v in state.items()}, strict=True, assign=True)
-    return module.eval().requires_grad_(False)
+    return speed_up(module.eval().requires_grad_(False))
 
 
 def made_up(build: Callable[[], nn.Module], seed: int) -> nn.Module:

@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.encoders.layers import quick_gelu
 from benchmark.encoders.tensors import State, assembled, made_up
 from benchmark.encoders.tokenizer import NUM_TOKENS
+from curation.cpu_linear import linear
 from curation.weights import WeightsDamaged
 
 NUM_FRAMES = 8
@@ -63,11 +65,6 @@ SHAPES = {
 }
 
 
-def quick_gelu(values: Tensor) -> Tensor:
-    """The activation of OpenAI's CLIP, whose weights ViCLIP started from; not GELU."""
-    return values * torch.sigmoid(1.702 * values)
-
-
 class Attention(nn.Module):
     """Attention of every token to every other one, or to those before it."""
 
@@ -80,7 +77,7 @@ class Attention(nn.Module):
 
     def forward(self, tokens_nld: Tensor, *, causal: bool) -> Tensor:
         """[n, l, d] to [n, l, d]."""
-        mixed = F.linear(tokens_nld, self.in_proj_weight, self.in_proj_bias)
+        mixed = linear(tokens_nld, self.in_proj_weight, self.in_proj_bias)
         query, key, value = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in mixed.chunk(3, dim=2)
         )
