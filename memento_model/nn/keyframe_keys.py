@@ -1,11 +1,14 @@
 """Products of queries and keys of memory frames, for `KeyframeQuery`; axes as there.
 
+Pairs of axes that are one: z batch and heads, s heads and queries, m heads and pairs of channels.
+
 Two ways to the same numbers: keys of all tokens, or turned queries brought to the patches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 
 from curation import cpu_linear
 from memento_model.config import ModelConfig
-from memento_model.nn.rope import axis_turns, rotary_table, rotate
+from memento_model.nn.rope import MAX_POSITION, MIN_POSITION, axis_turns, rotary_table
 
 
 class QueryAttention(nn.Module):
@@ -25,20 +28,27 @@ class QueryAttention(nn.Module):
         self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
         self.norm_q, self.norm_k = nn.RMSNorm(width, eps=eps), nn.RMSNorm(width, eps=eps)
 
-    def heads(self, x: Tensor) -> Tensor:
-        """[..., d] -> [..., heads, d / heads]."""
-        return x.unflatten(-1, (self.num_heads, -1))
+    def heads(self, x_bld: Tensor) -> Tensor:
+        """[b, l, d] -> [z, l, e]; without a copy in a batch of one."""
+        batch, length, width = x_bld.shape
+        x_blhe = x_bld.view(batch, length, self.num_heads, width // self.num_heads)
+        return x_blhe.transpose(1, 2).flatten(0, 1)
 
     def query(self, rows_bqd: Tensor) -> Tensor:
-        """Normalised queries, divided by the root of their channels: [..., heads, e]."""
-        q_bqhe = self.heads(normalise(self.norm_q, linear(self.q, rows_bqd)))
-        return q_bqhe * q_bqhe.shape[-1] ** -0.5
+        """Normalised queries [z, q, e]."""
+        return self.heads(normalise(self.norm_q, linear(self.q, rows_bqd)))
 
-    def output(self, pooled_bqhd: Tensor) -> Tensor:
-        """What every head of every query has pooled, through its value and the output projection."""
-        weight_hed = self.v.weight.float().unflatten(0, (self.num_heads, -1))
-        v_bqhe = torch.einsum("bqhd,hed->bqhe", pooled_bqhd, weight_hed)
-        return linear(self.o, v_bqhe.flatten(2) + self.v.bias.float())
+    def output(self, pooled_bsd: Tensor) -> Tensor:
+        """What heads of queries have pooled, through their values and the output projection: [b, q, d]."""
+        batch, _, width = pooled_bsd.shape
+        by_head = (self.num_heads, -1, width)
+        pooled_hid = pooled_bsd.view(batch, *by_head).transpose(0, 1).reshape(by_head)  # i: b and q
+        weight_hed, bias_h1e = (
+            self.v.weight.float().view(by_head),
+            self.v.bias.float().view(*by_head[:1], 1, -1),
+        )
+        v_hie = torch.baddbmm(bias_h1e, pooled_hid, weight_hed.mT)
+        return linear(self.o, v_hie.transpose(0, 1).flatten(1)).view(batch, -1, width)
 
 
 class TokenKeys:
@@ -47,25 +57,40 @@ class TokenKeys:
     def __init__(
         self,
         attn: QueryAttention,
-        patches_bfrkp: Tensor,
-        key_dp: Tensor,
+        patches_bpfrk: Tensor,
+        key: tuple[Tensor, Tensor],
         positions_bf: Tensor,
         split: tuple[int, int, int],
     ) -> None:
-        self.attn, self.frames = attn, patches_bfrkp.shape[1]
-        self.bare_bld = patches_bfrkp.flatten(1, 3) @ key_dp.T
-        rows, columns = patches_bfrkp.shape[2:4]
-        self.table_bl1c2 = rotary_table(positions_bf, rows, columns, split)
+        self.attn = attn
+        self.bare_bld = cpu_linear.linear(patches_bpfrk.flatten(2).mT, *key)
+        times_n1m, places_lm = _turn_tables(
+            *patches_bpfrk.shape[3:], split, attn.num_heads, positions_bf.device
+        )
+        rows = positions_bf.clamp(MIN_POSITION, MAX_POSITION) - MIN_POSITION
+        self.turns_bflm = times_n1m[rows] * places_lm
 
-    def weights(self, q_bqhe: Tensor) -> Tensor:
-        """Softmax over all tokens of products of normalised queries and keys: [b, s, l]."""
-        k_blhe = rotate(self.attn.heads(normalise(self.attn.norm_k, self.bare_bld)), self.table_bl1c2)
-        return torch.einsum("bqhe,blhe->bqhl", q_bqhe, k_blhe).softmax(dim=-1).flatten(1, 2)
+    def weights(self, q_zqe: Tensor) -> Tensor:
+        """Softmax over all tokens of products of normalised queries and keys, by their root: [b, s, l]."""
+        attn, bare_bld = self.attn, self.bare_bld
+        batch, tokens, _ = bare_bld.shape
+        k_zle = attn.heads(self._turned(bare_bld * _weight(attn.norm_k)))
+        # What the norm and the root of e divide a key by is one number: it costs less on the products.
+        assert attn.norm_k.eps is not None
+        squares_b1l = torch.linalg.vector_norm(bare_bld, dim=-1).square().unsqueeze(1) / attn.num_heads
+        scale_b1l = (squares_b1l + q_zqe.shape[-1] * attn.norm_k.eps).rsqrt()
+        return (torch.bmm(q_zqe, k_zle.mT).view(batch, -1, tokens) * scale_b1l).softmax(dim=-1)
 
-    def mean_products(self, q_bqhe: Tensor) -> Tensor:
+    def mean_products(self, q_bqd: Tensor) -> Tensor:
         """Products with keys that are not normalised, summed over heads, the mean of a frame: [b, q, f]."""
-        k_blhe = rotate(self.attn.heads(self.bare_bld), self.table_bl1c2)
-        return q_bqhe.flatten(2) @ k_blhe.flatten(2).unflatten(1, (self.frames, -1)).mean(dim=2).mT
+        batch, frames = self.turns_bflm.shape[:2]
+        k_bfld = self._turned(self.bare_bld).view(batch, frames, -1, q_bqd.shape[-1])
+        return torch.bmm(q_bqd, k_bfld.mean(dim=2).mT)
+
+    def _turned(self, k_bld: Tensor) -> Tensor:
+        """Keys turned by their places."""
+        pairs_bflm = torch.view_as_complex(k_bld.view(*self.turns_bflm.shape, 2))
+        return torch.view_as_real(pairs_bflm * self.turns_bflm).view(k_bld.shape)
 
 
 class PatchKeys:
@@ -74,56 +99,87 @@ class PatchKeys:
     def __init__(
         self,
         attn: QueryAttention,
-        patches_bfrkp: Tensor,
-        key_dp: Tensor,
+        patches_bpfrk: Tensor,
+        key: tuple[Tensor, Tensor],
         positions_bf: Tensor,
         split: tuple[int, int, int],
     ) -> None:
-        self.attn, self.patches_bfrkp, self.key_dp = attn, patches_bfrkp, key_dp
-        frames, rows, columns = patches_bfrkp.shape[1:4]
+        self.attn = attn
+        # A one in every patch meets the bias.
+        self.patches_bfrkp = F.pad(patches_bpfrk.movedim(1, -1), (0, 1), value=1.0)
+        weight_dp, bias_d = key
+        self.key_dp = torch.cat((weight_dp, bias_d[:, None]), dim=1)
+        frames, rows, columns = patches_bpfrk.shape[2:]
         turns = axis_turns(positions_bf, rows, columns, split)
         self.back_bxc = _back_turns(turns, (frames, rows, columns))
 
-    def weights(self, q_bqhe: Tensor) -> Tensor:
+    def weights(self, q_zqe: Tensor) -> Tensor:
         """As of `TokenKeys`."""
         norm, patches_bfrkp = self.attn.norm_k, self.patches_bfrkp
         normed_hep = (self.key_dp * _weight(norm)[:, None]).unflatten(0, (self.attn.num_heads, -1))
-        along_bxqhp = torch.einsum("bxqhe,hep->bxqhp", _turned(q_bqhe, self.back_bxc), normed_hep)
-        logits_bfrks = _meet(patches_bfrkp, along_bxqhp.flatten(2, 3))
+        turned_hbxqe = self._turned(q_zqe)
+        along_hip = torch.bmm(turned_hbxqe.flatten(1, 3), normed_hep)  # i: b, x and q
+        along_bxhqp = along_hip.unflatten(1, turned_hbxqe.shape[1:4]).permute(1, 2, 0, 3, 4)
+        logits_bfrks = _meet(patches_bfrkp, along_bxhqp.flatten(2, 3))
         assert norm.eps is not None
-        scale_bfrk = _inverse_rms(patches_bfrkp, self.key_dp, norm.eps)
+        scale_bfrk = _inverse_rms(patches_bfrkp, self.key_dp, norm.eps) * q_zqe.shape[-1] ** -0.5
         return (logits_bfrks * scale_bfrk[..., None]).flatten(1, 3).softmax(dim=1).mT
 
-    def mean_products(self, q_bqhe: Tensor) -> Tensor:
-        """As of `TokenKeys`; the mean over tokens is one over patches."""
-        along_bxqp = _turned(q_bqhe, self.back_bxc).flatten(3) @ self.key_dp
+    def mean_products(self, q_bqd: Tensor) -> Tensor:
+        """As of `TokenKeys`."""
+        turned_bxqhe = self._turned(self.attn.heads(q_bqd)).permute(1, 2, 3, 0, 4)
+        along_bxqp = turned_bxqhe.flatten(3) @ self.key_dp
         return _meet_on_average(self.patches_bfrkp, along_bxqp).mT
+
+    def _turned(self, q_zqe: Tensor) -> Tensor:
+        """Every query turned in every way: [h, b, x, q, e]."""
+        q_hbqe = q_zqe.unflatten(0, (-1, self.attn.num_heads)).transpose(0, 1)
+        pairs_hbqc = torch.view_as_complex(q_hbqe.unflatten(-1, (-1, 2)).contiguous())
+        turned_hbxqc = pairs_hbqc[:, :, None] * self.back_bxc[:, :, None]
+        return torch.view_as_real(turned_hbxqc).flatten(-2)
 
 
 def few_tokens(config: ModelConfig, sizes: Sequence[int]) -> bool:
-    """Whether `TokenKeys` multiplies less than `PatchKeys`, for patches of [f, r, k, p]."""
-    tokens, ways, patch = sizes[0] * sizes[1] * sizes[2], sum(sizes[:3]), sizes[3]
+    """Whether `TokenKeys` multiplies less than `PatchKeys`, for patches of [p, f, r, k]."""
+    patch, tokens, ways = sizes[0], sizes[1] * sizes[2] * sizes[3], sum(sizes[1:])
     queries, width = config.num_local_queries + config.num_global_queries, config.width
     by_tokens = tokens * width * (patch + queries)
     turned = 2 * ways * queries * width * patch
     return by_tokens <= turned + tokens * patch * (3 * queries * config.num_heads + patch)
 
 
-def to_patches(latents_bcfhw: Tensor, patch: tuple[int, int, int]) -> Tensor:
-    """Numbers of every patch, channels last, and a one for the bias: [b, f, r, k, p].
+def patch_keys(layer: nn.Linear, patcher_dp: Tensor, patcher_d: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight [d, p] and bias [d] of keys straight from patches: the patcher, then the layer."""
+    weight_dd = layer.weight.float()
+    return cpu_linear.linear(weight_dd, patcher_dp.mT), torch.addmv(layer.bias.float(), weight_dd, patcher_d)
 
-    Channels last, unlike a Conv3d kernel: the copy is four times as fast as one in runs of a patch's columns.
+
+def to_patches(latents_bcfhw: Tensor, patch: tuple[int, int, int]) -> Tensor:
+    """Numbers of every patch in the order of a Conv3d kernel: [b, p, f, r, k].
+
+    In memory tokens run last: the copy is twice as fast as one that ends with the patches.
     """
     batch, channels, frames, height, width = latents_bcfhw.shape
     grid = (frames // patch[0], height // patch[1], width // patch[2])
     parts = latents_bcfhw.reshape(batch, channels, grid[0], patch[0], grid[1], patch[1], grid[2], patch[2])
-    return F.pad(parts.permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4), (0, 1), value=1.0)
+    return parts.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(batch, -1, *grid)
 
 
-def patcher_weight(patcher: nn.Conv3d) -> Tensor:
-    """The product with `to_patches` that makes tokens: [d, p]."""
-    assert patcher.bias is not None
-    return torch.cat((patcher.weight.float().movedim(1, -1).flatten(1), patcher.bias.float()[:, None]), 1)
+@lru_cache(maxsize=64)
+def _turn_tables(
+    rows: int, columns: int, split: tuple[int, int, int], heads: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Turns, complex, of all times [n, 1, m] and of a frame's places [l, m]; a token's is their product.
+
+    They are repeated for every head: multiplied as one long row, keys turn twice as fast.
+    """
+    # A cached tensor made in inference mode could not be used in a later training step.
+    with torch.inference_mode(False), torch.no_grad():
+        times_1n = torch.arange(MIN_POSITION, MAX_POSITION + 1, device=device)[None]
+        times_n1c2 = rotary_table(times_1n, 1, 1, split)[0]
+        places_l1c2 = rotary_table(torch.zeros_like(times_1n[:, :1]), rows, columns, split)[0]
+        times_n1c, places_l1c = torch.view_as_complex(times_n1c2), torch.view_as_complex(places_l1c2)
+        return times_n1c.repeat(1, 1, heads), places_l1c[:, 0].repeat(1, heads)
 
 
 def _back_turns(turns: tuple[Tensor, Tensor, Tensor], sizes: Sequence[int]) -> Tensor:
@@ -139,12 +195,6 @@ def _back_turns(turns: tuple[Tensor, Tensor, Tensor], sizes: Sequence[int]) -> T
         whole_bxc[:, x : x + part.shape[-2], c : c + part.shape[-1]] = part.conj()
         x, c = x + part.shape[-2], c + part.shape[-1]
     return whole_bxc
-
-
-def _turned(q_bqhe: Tensor, turns_bxc: Tensor) -> Tensor:
-    """Every query turned in every way: [b, x, q, h, e]."""
-    pairs_bqhc = torch.view_as_complex(q_bqhe.unflatten(-1, (-1, 2)).contiguous())
-    return torch.view_as_real(pairs_bqhc[:, None] * turns_bxc[:, :, None, None]).flatten(-2)
 
 
 def _meet(patches_bfrkp: Tensor, along_bxsp: Tensor) -> Tensor:

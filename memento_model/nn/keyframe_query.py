@@ -2,7 +2,8 @@
 
 Axes: b batch, c latent channels, f candidate frames, h and w latent rows and columns, q queries, g their two
 groups, k picked frames, t text rows, d width; inside attention h is heads, e channels of a head, r and k rows
-and columns of tokens, l all of them, p numbers of a patch and a one.
+and columns of tokens, l all of them, p numbers of a patch, z batch and heads as one axis, s heads and
+queries.
 
 Local queries read the coming shot's caption, global ones the story's; both look at all candidates, then score
 whole frames. Six frames are picked by the local group's mean score, two more by the global group's.
@@ -17,7 +18,9 @@ quadratic form of its patch (`PatchKeys`). All exact up to rounding.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +34,7 @@ from memento_model.nn.keyframe_keys import (
     few_tokens,
     linear,
     normalise,
-    patcher_weight,
+    patch_keys,
     to_patches,
 )
 
@@ -139,44 +142,46 @@ class KeyframeQuery(nn.Module):
     ) -> Tensor:
         """Scores [b, q, f] alone, local queries first; arguments and errors as of `forward`."""
         self._check(candidates_bcfhw, positions_bf, local_context_btd, global_context_btd)
-        with torch.autocast(candidates_bcfhw.device.type, enabled=False):
+        kind = candidates_bcfhw.device.type
+        # Switching autocast off costs more than asking whether it is on.
+        with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
             rows_bqd = self._read_text(local_context_btd.float(), global_context_btd.float())
             return self._read_frames(rows_bqd, candidates_bcfhw.float(), positions_bf)
 
-    def _read_text(self, *contexts_btd: Tensor) -> Tensor:
+    def _read_text(self, local_btd: Tensor, global_btd: Tensor) -> Tensor:
         """Rows [b, q, d] after the local queries read the first context and the global ones the second."""
-        attn, sizes = self.query_to_text, (self.config.num_local_queries, self.config.num_global_queries)
-        rows_qd = torch.cat((self.queries, self.queries_global)).float()
-        keys_btd = normalise(attn.norm_k, linear(attn.k, torch.cat(contexts_btd, dim=1)))
-        groups = zip(
-            attn.query(rows_qd).split(sizes),
-            attn.heads(keys_btd).split([context.shape[1] for context in contexts_btd], dim=1),
-            contexts_btd,
-            strict=True,
-        )
-        pooled = []
-        for q_qhe, k_bthe, context_btd in groups:
-            weights_bqht = torch.einsum("qhe,bthe->bqht", q_qhe, k_bthe).softmax(dim=-1)
-            pooled.append((weights_bqht.flatten(1, 2) @ context_btd).unflatten(1, (-1, attn.num_heads)))
-        return rows_qd + attn.output(torch.cat(pooled, dim=1))
+        attn, context_btd = self.query_to_text, torch.cat((local_btd, global_btd), dim=1)
+        rows_bqd = torch.cat((self.queries, self.queries_global)).float().expand(len(context_btd), -1, -1)
+        q_zqe = attn.query(rows_bqd) * self.config.head_dim**-0.5
+        k_zte = attn.heads(normalise(attn.norm_k, linear(attn.k, context_btd)))
+        queries = self.config.num_local_queries, self.config.num_global_queries
+        own_tq = _own_context(queries, (local_btd.shape[1], global_btd.shape[1]), context_btd.device)
+        # Text before queries: otherwise the gradient of the keys comes transposed, which costs much later.
+        logits_ztq = torch.baddbmm(own_tq, k_zte, q_zqe.mT)
+        weights_bhqt = logits_ztq.softmax(dim=1).mT.unflatten(0, (-1, attn.num_heads))
+        # Products with the other context are cheap, but pooling it with weights of zero is not.
+        first, split = queries[0], local_btd.shape[1]
+        by_local_bsd = torch.bmm(weights_bhqt[:, :, :first, :split].flatten(1, 2), local_btd)
+        by_global_bsd = torch.bmm(weights_bhqt[:, :, first:, split:].flatten(1, 2), global_btd)
+        pooled = [part_bsd.unflatten(1, (attn.num_heads, -1)) for part_bsd in (by_local_bsd, by_global_bsd)]
+        return rows_bqd + attn.output(torch.cat(pooled, dim=2).flatten(1, 2))
 
     def _read_frames(self, rows_bqd: Tensor, candidates_bcfhw: Tensor, positions_bf: Tensor) -> Tensor:
         """The visual stage, then scores [b, q, f]: means over heads and over a frame's tokens."""
-        attn = self.query_to_visual
-        patches_bfrkp = to_patches(candidates_bcfhw, self.config.patch_size)
-        patcher_dp = patcher_weight(self.memory_patcher)
-        # Keys straight from patches.
-        key_dp = attn.k.weight.float() @ patcher_dp
-        key_dp = key_dp + F.pad(attn.k.bias.float()[:, None], (patcher_dp.shape[1] - 1, 0))
-        make = TokenKeys if few_tokens(self.config, patches_bfrkp.shape[1:]) else PatchKeys
-        keys = make(attn, patches_bfrkp, key_dp, positions_bf, self.config.rope_split)
+        attn, patcher = self.query_to_visual, self.memory_patcher
+        patches_bpfrk = to_patches(candidates_bcfhw, self.config.patch_size)
+        assert patcher.bias is not None
+        patcher_dp, patcher_d = patcher.weight.float().flatten(1), patcher.bias.float()
+        key = patch_keys(attn.k, patcher_dp, patcher_d)
+        make = TokenKeys if few_tokens(self.config, patches_bpfrk.shape[1:]) else PatchKeys
+        keys = make(attn, patches_bpfrk, key, positions_bf, self.config.rope_split)
 
         # The query stands at position 0, so it is not rotated; it is normalised like the keys.
-        pooled_bsp = keys.weights(attn.query(rows_bqd)) @ patches_bfrkp.flatten(1, 3)
-        rows_bqd = rows_bqd + attn.output((pooled_bsp @ patcher_dp.T).unflatten(1, (-1, attn.num_heads)))
+        pooled_bsp = torch.bmm(keys.weights(attn.query(rows_bqd)), patches_bpfrk.flatten(2).mT)
+        rows_bqd = rows_bqd + attn.output(F.linear(pooled_bsp, patcher_dp, patcher_d))
 
         # Scores use the bare projections, without norms.
-        scores_bqf = keys.mean_products(attn.heads(linear(attn.q, rows_bqd)))
+        scores_bqf = keys.mean_products(linear(attn.q, rows_bqd))
         return scores_bqf / (attn.num_heads * self.config.head_dim**0.5)
 
     def _reset_queries(self) -> None:
@@ -202,11 +207,22 @@ class KeyframeQuery(nn.Module):
                 f"got {list(positions.shape)} of {positions.dtype}"
             )
         for context in contexts:
-            if context.ndim != 3 or context.shape[0] != expected[0] or context.shape[2] != config.width:
+            if context.ndim != 3 or context.shape[::2] != (expected[0], config.width) or not context.shape[1]:
                 raise ValueError(
-                    f"contexts must be embedded text [{expected[0]}, t, {config.width}], "
+                    f"contexts must be embedded text [{expected[0]}, 1 or more, {config.width}], "
                     f"got {list(context.shape)}"
                 )
+
+
+@lru_cache(maxsize=64)
+def _own_context(queries: tuple[int, int], texts: tuple[int, int], device: torch.device) -> Tensor:
+    """Added to products [t, q] of both contexts with both groups: zero, for another's minus infinity."""
+    # A cached tensor made in inference mode could not be used in a later training step.
+    with torch.inference_mode(False), torch.no_grad():
+        added_tq = torch.full((sum(texts), sum(queries)), -torch.inf, device=device)
+        added_tq[: texts[0], : queries[0]] = 0
+        added_tq[texts[0] :, queries[0] :] = 0
+        return added_tq
 
 
 def select(

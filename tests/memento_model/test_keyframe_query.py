@@ -10,6 +10,7 @@ from memento_model.config import ModelConfig, debug_model  # isort: skip
 from memento_model.nn import keyframe_query  # isort: skip
 from memento_model.nn.keyframe_keys import few_tokens  # isort: skip
 from memento_model.nn.keyframe_query import KeyframeQuery, select  # isort: skip
+from perf.model_plain import PlainQuery  # isort: skip
 
 TAGS = ("F16", "F8")
 
@@ -147,11 +148,45 @@ def test_keys_of_tokens_and_queries_at_patches_give_the_same(module, frames, mon
     module.zero_grad()
 
 
+@pytest.mark.parametrize("few", [True, False])
+@torch.no_grad()
+def test_a_key_is_the_layer_of_the_patcher(module, few, monkeypatch):
+    """Scores without shortcuts: tokens, keys and values of all of them, one query after the other."""
+    monkeypatch.setattr(keyframe_query, "few_tokens", lambda *_: few)
+    candidates, positions, *contexts = inputs(module, 1, 9)
+    peer = PlainQuery(dict(module.named_parameters()), module.config)
+    clamped = positions.clamp(-512, 511)
+    wanted = peer(candidates, clamped, *contexts)
+    assert relative(module.scores(candidates, positions, *contexts), wanted) < 1e-5
+
+
+def test_a_group_reads_its_own_context_alone(module):
+    candidates, positions, local, story = inputs(module, 2, 9)
+    first, other = module.config.num_local_queries, torch.randn(2, 5, 48)
+    scores = module.scores(candidates, positions, local, story)
+    local_changed = module.scores(candidates, positions, other, story)
+    story_changed = module.scores(candidates, positions, local, other)
+    assert (scores - local_changed)[:, first:].abs().max() < 1e-6
+    assert (scores - story_changed)[:, :first].abs().max() < 1e-6
+    assert (scores - local_changed)[:, :first].abs().max() > 1e-4
+    assert (scores - story_changed)[:, first:].abs().max() > 1e-4
+
+
+def test_training_after_generation_in_one_process(module):
+    """What is kept between calls was made in inference mode and still takes part in gradients."""
+    made = inputs(module, 1, 11)  # a size that no other test uses
+    with torch.inference_mode():
+        module.scores(*made)
+    module.scores(*made).sum().backward()
+    assert module.queries.grad.abs().max() > 0
+    module.zero_grad()
+
+
 def test_keys_are_made_for_few_tokens_only():
     full, debug = ModelConfig(), debug_model()
-    assert not few_tokens(full, (16, 30, 52, 65))
-    assert few_tokens(debug, (16, 3, 5, 65))
-    assert not few_tokens(debug, (16, 60, 104, 65))
+    assert not few_tokens(full, (64, 16, 30, 52))
+    assert few_tokens(debug, (64, 16, 3, 5))
+    assert not few_tokens(debug, (64, 16, 60, 104))
 
 
 @torch.no_grad()
@@ -284,6 +319,7 @@ def test_weights_follow_the_mode(module):
         (1, torch.zeros(1, 8, dtype=torch.long), "integers"),
         (1, torch.zeros(1, 9), "integers"),
         (3, torch.zeros(1, 8, 24), "embedded text"),
+        (2, torch.zeros(1, 0, 48), "1 or more, 48"),
     ],
 )
 def test_wrong_shapes_are_refused_in_one_line(module, at, value, message):
