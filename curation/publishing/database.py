@@ -51,11 +51,15 @@ def attach_views(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
 
 
 def describe(connection: duckdb.DuckDBPyConnection) -> None:
-    """Comments on views and columns, as DuckDB's DESCRIBE and tools show them."""
+    """Comments on views and columns, as DuckDB's DESCRIBE and tools show them.
+
+    A dataset of before a column was added to the schema is described without it.
+    """
+    there = set(connection.execute("SELECT table_name, column_name FROM duckdb_columns()").fetchall())
     for table, schema in TABLES.items():
         text = literal(f"One row per {grain(schema)}")
         connection.execute(f"COMMENT ON VIEW {table} IS {text}")
-        for field in schema:
+        for field in (field for field in schema if (table, field.name) in there):
             unit = note(field, "unit")
             told = note(field, "description") + (f" [{unit}]" if unit else "")
             connection.execute(f"COMMENT ON COLUMN {table}.{field.name} IS {literal(told)}")

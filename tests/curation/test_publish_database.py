@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
+from curation.query import QueryError, run_query
 from curation.schema import TABLES
 from tests.curation.rows_factory import HOSTILE
 from tests.curation.test_publish import published
@@ -81,3 +83,12 @@ def test_hostile_text_comes_back_as_it_was(made: Path) -> None:
     with duckdb.connect(str(made / "annotations.duckdb"), read_only=True) as connection:
         stories = connection.execute("SELECT story_caption FROM sequences").fetchall()
     assert stories == [(HOSTILE,)] * 3
+
+
+def test_a_set_of_before_a_column_can_be_asked(tmp_path: Path) -> None:
+    published(tmp_path)
+    shots = tmp_path / "tables" / "shots.parquet"
+    pq.write_table(pq.read_table(shots).drop_columns(["better_copies"]), shots.resolve())
+    assert run_query(tmp_path, "SELECT count(*) FROM shots").rows[0][0] > 0
+    with pytest.raises(QueryError, match="better_copies"):
+        run_query(tmp_path, "SELECT better_copies FROM shots")
