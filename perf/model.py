@@ -11,6 +11,8 @@ one thread time is the processor's, without waiting for others; on several it is
 the largest sum of live allocations during a call, from PyTorch's own allocation events, above what was there
 before; in training the gradients are there before.
 
+Rows "by MKL" are ours with PyTorch's own products (`curation.cpu_linear`): what the choices alone are worth.
+
 Rows "limit" are our matrix products and attention calls alone, recorded during a call of ours and run again
 with nothing between them: what would be left if all else cost nothing. Where plain / limit is below a goal,
 no code of ours can reach it.
@@ -34,6 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from curation.cpu_linear import faster_here, plain_products
 from memento_model.config import Debug, Layout, ModelConfig
 from memento_model.nn.keyframe_query import KeyframeQuery
 from memento_model.nn.transformer import MementoTransformer, initialise
@@ -200,6 +203,19 @@ def limit_row(what: str, ours: Callable[[], Any], plain: Callable[[], Any], repe
     return f"| limit: the products of {what} alone | {a * 1e3:.1f} | {b * 1e3:.1f} | {times:.2f} | | | |"
 
 
+def own_products_row(what: str, ours: Callable[[], Any], plain: Callable[[], Any], repeat: int) -> list[str]:
+    """Ours with PyTorch's own products, as on processors where they are fast."""
+    if not faster_here():
+        return []
+
+    def ours_by_mkl() -> Any:
+        with plain_products():
+            return ours()
+
+    a, b, times = ratio(ours_by_mkl, plain, repeat)
+    return [f"| {what}, ours by MKL | {a * 1e3:.1f} | {b * 1e3:.1f} | {times:.2f} | | | |"]
+
+
 def ratio(ours: Callable[[], Any], plain: Callable[[], Any], repeat: int) -> tuple[float, float, float]:
     """Median seconds of both and the median of plain / ours, in turns, after one call of either."""
     ours()
@@ -241,6 +257,7 @@ def transformer_rows(size: Size, repeat: int, compiles: bool = False) -> list[st
         a, b, times = ratio(ours, plain, repeat)
         used = peak_bytes(ours), peak_bytes(plain)
         rows.append(line("forward", a, b, times, used))
+        rows += own_products_row("forward", ours, plain, repeat)
         if compiles:
             compiled = make_transformer(size)
             compiled.compile_repeated_blocks(fullgraph=True)
@@ -289,6 +306,7 @@ def query_rows(size: Size, repeat: int) -> list[str]:
         a, b, times = ratio(*calls, repeat)
         return [
             line("queries", a, b, times, (peak_bytes(calls[0]), peak_bytes(calls[1]))),
+            *own_products_row("queries", *calls, repeat),
             limit_row("queries", *calls, repeat),
         ]
 
