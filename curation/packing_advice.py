@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 from curation.packing import Rules, Shots, pack
@@ -28,13 +28,12 @@ def hindrance(shots: Shots, rules: Rules) -> str:
     num, fewest = sum(map(bool, shots.usable)), min(rules.min_clips, FEWEST_CLIPS)
     if num < fewest:
         has = "only one of its shots is" if num else "none of its shots is" if len(shots) else "no shot is"
-        return f"{has} usable and a sequence needs two, whatever the settings of sequences"
+        return f"{has} usable" + (" and a sequence needs two (sequences.min_clips)" if num else "")
     first, end = max(_runs(shots, rules), key=lambda run: (run[1] - run[0] >= fewest, _seconds(shots, *run)))
     if end - first < fewest:
-        return (
-            f"of its {num} usable shots no two follow each other, as they do in a sequence, whatever the "
-            "settings of sequences"
-        )
+        if any(one and other for one, other in pairwise(shots.usable)):
+            return f"its usable shots are farther apart than sequences.max_gap_s ({rules.max_gap_s:g} s)"
+        return f"of its {num} usable shots no two follow each other, as they do in a sequence"
     lengths = [_seconds(shots, i, i + 1) for i in range(first, end)]
     count = f"{len(lengths)} shots" if len(lengths) > 1 else "1 shot"
     told = f"its longest run of usable shots lasts {_seconds(shots, first, end):.1f} s ({count})"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PREVIEWS = 8
 """Previews of a shot on its way."""
 SIGN_OF_LIFE_S = 30.0
-"""The page is written again with a preview if it is as old as that."""
+"""The page is written again after a step if it is as old as that."""
 
 
 class Progress:
@@ -60,17 +60,16 @@ class Progress:
         if self._status is not None:
             left = clock(took / number * (steps - number))
             self._status.update(f"{plan.stem}: step {number} of {steps}, {left} left for this shot")
-        every = max(1, steps // PREVIEWS)
+        every, place = max(1, steps // PREVIEWS), self._folder / "preview" / f"{plan.stem}.jpg"
         if number % every == 0 and number < steps:
             from memento_model.story.video import write_picture
 
-            place = self._folder / "preview" / f"{plan.stem}.jpg"
             place.parent.mkdir(exist_ok=True)
             part = place.with_name(f".{place.name}")
             write_picture(part, preview())
             os.replace(part, place)
-            if number == every or time.monotonic() - self._written > SIGN_OF_LIFE_S:
-                self._write(place)
+        if number == every or time.monotonic() - self._written > SIGN_OF_LIFE_S:
+            self._write(place if place.is_file() else None)
 
     def shot(self, plan: ShotPlan, record: Mapping[str, Any], *, reused: bool) -> None:
         """A shot is done or was there already."""

@@ -29,7 +29,8 @@ def one(words: list[str]) -> str | None:
         raise QueryError('put the query in quotes: memento query "SELECT ..."')
     if not words:
         return None
-    return from_file(Path(words[0])) if words[0].endswith(".sql") and "\n" not in words[0] else words[0]
+    named = words[0].endswith(".sql") and (len(words[0].split()) == 1 or Path(words[0]).is_file())
+    return from_file(Path(words[0])) if named else words[0]
 
 
 def from_file(path: Path) -> str:

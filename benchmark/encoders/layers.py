@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,8 +16,11 @@ from curation.cpu_linear import linear, worth_it
 
 
 def quick_gelu(values: Tensor) -> Tensor:
-    """The activation of OpenAI's CLIP, not GELU; for inference, one tensor is made."""
-    return (values * 1.702).sigmoid_().mul_(values)
+    """The activation of OpenAI's CLIP, not GELU; in inference one tensor is made."""
+    gates = values * 1.702
+    if torch.is_grad_enabled() and values.requires_grad:
+        return gates.sigmoid() * values
+    return gates.sigmoid_().mul_(values)
 
 
 class QuickGelu(nn.Module):
@@ -39,9 +43,10 @@ class SelfAttention(nn.MultiheadAttention):
         plain = query is key is value and query.ndim == 3 and self.batch_first and not args
         unmasked = options.get("attn_mask") is None and options.get("key_padding_mask") is None
         weightless = not options.get("need_weights", True) and self.bias_k is None and not self.add_zero_attn
-        if self.training or not (plain and unmasked and weightless and worth_it(query, self.in_proj_weight)):
+        inputs = query, self.in_proj_weight, self.in_proj_bias
+        if self.training or not (plain and unmasked and weightless and worth_it(*inputs)):
             return super().forward(query, key, value, *args, **options)
-        mixed_nld = linear(query, self.in_proj_weight, self.in_proj_bias)
+        mixed_nld = linear(*inputs)
         parts = (
             part.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in mixed_nld.chunk(3, dim=2)
         )

@@ -64,10 +64,10 @@ class TokenKeys:
     ) -> None:
         self.attn = attn
         self.bare_bld = cpu_linear.linear(patches_bpfrk.flatten(2).mT, *key)
-        times_n1m, places_lm = _turn_tables(
-            *patches_bpfrk.shape[3:], split, attn.num_heads, positions_bf.device
-        )
-        rows = positions_bf.clamp(MIN_POSITION, MAX_POSITION) - MIN_POSITION
+        device, rows = positions_bf.device, positions_bf.clamp(MIN_POSITION, MAX_POSITION) - MIN_POSITION
+        # Repeated for every head, as one long row, keys turn twice as fast.
+        times_n1m = _time_turns(split, attn.num_heads, device)
+        places_lm = _place_turns(*patches_bpfrk.shape[3:], split, attn.num_heads, device)
         self.turns_bflm = times_n1m[rows] * places_lm
 
     def weights(self, q_zqe: Tensor) -> Tensor:
@@ -165,21 +165,24 @@ def to_patches(latents_bcfhw: Tensor, patch: tuple[int, int, int]) -> Tensor:
     return parts.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(batch, -1, *grid)
 
 
-@lru_cache(maxsize=64)
-def _turn_tables(
-    rows: int, columns: int, split: tuple[int, int, int], heads: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Turns, complex, of all times [n, 1, m] and of a frame's places [l, m]; a token's is their product.
-
-    They are repeated for every head: multiplied as one long row, keys turn twice as fast.
-    """
+@lru_cache(maxsize=4)
+def _time_turns(split: tuple[int, int, int], heads: int, device: torch.device) -> Tensor:
+    """Turns of all times, complex, for every head: [n, 1, m]."""
     # A cached tensor made in inference mode could not be used in a later training step.
     with torch.inference_mode(False), torch.no_grad():
         times_1n = torch.arange(MIN_POSITION, MAX_POSITION + 1, device=device)[None]
-        times_n1c2 = rotary_table(times_1n, 1, 1, split)[0]
-        places_l1c2 = rotary_table(torch.zeros_like(times_1n[:, :1]), rows, columns, split)[0]
-        times_n1c, places_l1c = torch.view_as_complex(times_n1c2), torch.view_as_complex(places_l1c2)
-        return times_n1c.repeat(1, 1, heads), places_l1c[:, 0].repeat(1, heads)
+        return torch.view_as_complex(rotary_table(times_1n, 1, 1, split)[0]).repeat(1, 1, heads)
+
+
+@lru_cache(maxsize=4)
+def _place_turns(
+    rows: int, columns: int, split: tuple[int, int, int], heads: int, device: torch.device
+) -> Tensor:
+    """Turns of a frame's places, likewise: [l, m]; those of a token are time's times its place's."""
+    with torch.inference_mode(False), torch.no_grad():
+        start_11 = torch.zeros(1, 1, dtype=torch.long, device=device)
+        places_l1c = torch.view_as_complex(rotary_table(start_11, rows, columns, split)[0])
+        return places_l1c[:, 0].repeat(1, heads)
 
 
 def _back_turns(turns: tuple[Tensor, Tensor, Tensor], sizes: Sequence[int]) -> Tensor:

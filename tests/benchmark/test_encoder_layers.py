@@ -98,6 +98,13 @@ def test_quick_gelu():
     assert torch.equal(values, before), "what was given has changed"
 
 
+def test_quick_gelu_can_be_trained_through():
+    values = torch.randn(3, 5).requires_grad_()
+    (slope,) = torch.autograd.grad(layers.quick_gelu(values).sum(), values)
+    (wanted,) = torch.autograd.grad((values * torch.sigmoid(1.702 * values)).sum(), values)
+    torch.testing.assert_close(slope, wanted)
+
+
 TOWERS = {
     "clip": (
         lambda: clip.Clip(clip.Shape(size=64, patch=16, width=WIDTH, layers=2, heads=3, features=64)),

@@ -68,7 +68,7 @@ def test_gradients_of_strided_inputs(used):
 
 
 @pytest.mark.parametrize("shape", FORMS, ids=str)
-@pytest.mark.parametrize("trained", ["xwb", "x", "w", "xw", "wb"])
+@pytest.mark.parametrize("trained", ["xwb", "x", "w", "b", "xw", "wb"])
 def test_gradients_are_pytorchs(used, shape, trained):
     given = {"x": made(*shape), "w": made(320, 192, seed=1), "b": made(320, seed=2)}
     wanted = [given[name].requires_grad_() for name in trained]
@@ -88,6 +88,23 @@ def test_a_second_derivative_is_refused_not_wrong(used):
         slope.sum().backward()
 
 
+def test_a_frozen_layer_keeps_no_input(used):
+    x = made(210, 192).requires_grad_() * 1
+    out = cpu_linear.linear(x, made(320, 192, seed=1), made(320, seed=2))
+    x.add_(1)  # an error if the gradient needed it
+    out.sum().backward()
+    assert len(used) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # torch.func's own use of it
+def test_forward_derivatives_are_pytorchs(used):
+    x, direction, weight = made(210, 192), made(210, 192, seed=3), made(320, 192, seed=1)
+    _, slope = torch.func.jvp(lambda given: cpu_linear.linear(given, weight), (x,), (direction,))
+    torch.testing.assert_close(slope, F.linear(direction, weight))
+    each = torch.func.vmap(lambda row: cpu_linear.linear(row, weight))(x.view(2, 105, 192))
+    torch.testing.assert_close(each.flatten(0, 1), F.linear(x, weight), rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("train", [False, True])
 def test_gelu_in_the_same_call(used, train):
     model = cpu_linear.speed_up(nn.Sequential(nn.Linear(192, 576)))
@@ -97,6 +114,18 @@ def test_gelu_in_the_same_call(used, train):
     wanted = F.gelu(F.linear(x, model[0].weight, model[0].bias), approximate="tanh")
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
     assert got.requires_grad == train
+
+
+def test_gelu_leaves_hooks_alone_and_trains_a_bias(used):
+    layer, x = cpu_linear.speed_up(nn.Sequential(nn.Linear(192, 576)))[0], made(210, 192)
+    layer.weight.requires_grad_(False)
+    cpu_linear.gelu_linear(layer, x).sum().backward()
+    assert layer.bias.grad is not None
+    seen = []
+    layer.register_forward_hook(lambda *_: seen.append(1))
+    with torch.no_grad():
+        cpu_linear.gelu_linear(layer, x)
+    assert seen
 
 
 def test_a_model_keeps_names_and_types_of_other_layers(used):
@@ -113,12 +142,20 @@ def test_a_model_keeps_names_and_types_of_other_layers(used):
     assert used
 
 
+@pytest.mark.filterwarnings("ignore:TF32")  # told by the switch of oneDNN
 def test_left_to_pytorch(used):
     x, weight = made(210, 192), made(320, 192, seed=1)
     cpu_linear.linear(x[:10], weight)  # too small
     cpu_linear.linear(x.double(), weight.double())
     cpu_linear.linear(x.bfloat16(), weight.bfloat16())
     cpu_linear.linear(x, made(320, 400, seed=1)[:, 100:292])  # a part of a weight's columns
+    cpu_linear.linear(x, weight, made(640)[::2])  # strides of a bias would not be looked at
+    cpu_linear.linear(x, weight, made(1))
+    cpu_linear.linear(made(192 * 400), made(320, 192 * 400))
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        cpu_linear.linear(x, weight.T)
+    with torch.backends.mkldnn.flags(enabled=False):
+        cpu_linear.linear(x, weight)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert cpu_linear.linear(x, weight).dtype is torch.bfloat16
     with cpu_linear.plain_products():
@@ -154,7 +191,36 @@ def test_where_it_is_faster(monkeypatch, maker, capability, works, expected):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     if not works:
         monkeypatch.setattr(cpu_linear, "_product", broken)
-    assert cpu_linear.faster_here.__wrapped__() == expected
+    assert cpu_linear._tried.__wrapped__() == expected
+
+
+@pytest.mark.parametrize("around", ["meta", "autocast", "inference", "double"])
+def test_the_trial_is_the_same_wherever_it_happens(around):
+    contexts = {
+        "meta": torch.device("meta"),
+        "autocast": torch.autocast("cpu", dtype=torch.bfloat16),
+        "inference": torch.inference_mode(),
+    }
+    trial, outside = cpu_linear._tried.__wrapped__, cpu_linear._tried.__wrapped__()
+    if around == "double":
+        torch.set_default_dtype(torch.float64)
+        try:
+            assert trial() == outside
+        finally:
+            torch.set_default_dtype(torch.float32)
+    else:
+        with contexts[around]:
+            assert trial() == outside
+
+
+def test_fake_tensors_decide_nothing():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    cpu_linear._tried.cache_clear()
+    outside = cpu_linear._tried.__wrapped__()
+    with FakeTensorMode():
+        assert not cpu_linear.faster_here()
+    assert cpu_linear.faster_here() == outside
 
 
 def test_the_maker_is_read_from_the_system():

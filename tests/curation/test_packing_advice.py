@@ -34,11 +34,15 @@ def followed(told, rules):
 @pytest.mark.parametrize(
     ("film", "rules", "told"),
     [
-        (shots(), TEXT, "no shot is usable and a sequence needs two, whatever the settings of sequences"),
-        (shots(9, 9, unusable=(0, 1)), TEXT, "none of its shots is usable and a sequence needs two"),
+        (shots(), TEXT, "no shot is usable"),
+        (shots(9, 9, unusable=(0, 1)), TEXT, "none of its shots is usable"),
         (shots(40), TEXT, "only one of its shots is usable and a sequence needs two"),
-        (shots(40, 5, 40, unusable=(1,)), TEXT, "of its 2 usable shots no two follow each other"),
-        (shots(40, 40, gap_s=9), TEXT, "of its 2 usable shots no two follow each other"),
+        (
+            shots(40, 5, 40, unusable=(1,)),
+            TEXT,
+            "of its 2 usable shots no two follow each other",
+        ),
+        (shots(40, 40, gap_s=9), TEXT, "its usable shots are farther apart than sequences.max_gap_s (5 s)"),
         (shots(3, 3), EASY, "6.0 s (2 shots); what it does not meet: sequences.min_window_s (8 s)"),
         (shots(1, 1, 1), EASY, "(8 s), sequences.min_shot_s (2 s; 3 shots are shorter)"),
         (
