@@ -155,9 +155,9 @@ class KeyframeQuery(nn.Module):
         q_zqe = attn.query(rows_bqd) * self.config.head_dim**-0.5
         k_zte = attn.heads(normalise(attn.norm_k, linear(attn.k, context_btd)))
         queries = self.config.num_local_queries, self.config.num_global_queries
-        own_tq = _own_context(queries, (local_btd.shape[1], global_btd.shape[1]), context_btd.device)
+        other_tq = _other_context(queries, (local_btd.shape[1], global_btd.shape[1]), context_btd.device)
         # Text before queries: otherwise the gradient of the keys comes transposed, which costs much later.
-        logits_ztq = torch.baddbmm(own_tq, k_zte, q_zqe.mT)
+        logits_ztq = torch.bmm(k_zte, q_zqe.mT).masked_fill(other_tq, -torch.inf)
         weights_bhqt = logits_ztq.softmax(dim=1).mT.unflatten(0, (-1, attn.num_heads))
         # Products with the other context are cheap, but pooling it with weights of zero is not.
         first, split = queries[0], local_btd.shape[1]
@@ -215,14 +215,13 @@ class KeyframeQuery(nn.Module):
 
 
 @lru_cache(maxsize=64)
-def _own_context(queries: tuple[int, int], texts: tuple[int, int], device: torch.device) -> Tensor:
-    """Added to products [t, q] of both contexts with both groups: zero, for another's minus infinity."""
+def _other_context(queries: tuple[int, int], texts: tuple[int, int], device: torch.device) -> Tensor:
+    """Whether a text row is of the context that a query does not read: [t, q]."""
     # A cached tensor made in inference mode could not be used in a later training step.
     with torch.inference_mode(False), torch.no_grad():
-        added_tq = torch.full((sum(texts), sum(queries)), -torch.inf, device=device)
-        added_tq[: texts[0], : queries[0]] = 0
-        added_tq[texts[0] :, queries[0] :] = 0
-        return added_tq
+        rows_t = torch.arange(sum(texts), device=device) < texts[0]
+        queries_q = torch.arange(sum(queries), device=device) < queries[0]
+        return rows_t[:, None] != queries_q
 
 
 def select(

@@ -170,6 +170,8 @@ def test_a_group_reads_its_own_context_alone(module):
     assert (scores - story_changed)[:, :first].abs().max() < 1e-6
     assert (scores - local_changed)[:, :first].abs().max() > 1e-4
     assert (scores - story_changed)[:, first:].abs().max() > 1e-4
+    broken = module.scores(candidates, positions, local, torch.full_like(other, torch.nan))
+    assert (scores - broken)[:, :first].abs().max() < 1e-6, "not even what is no number reaches the others"
 
 
 def test_training_after_generation_in_one_process(module):
